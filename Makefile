@@ -1,0 +1,61 @@
+# Every target makes its own .venv from a bare clone: Python 3.11 or later with pip is enough.
+# Pass arguments with ARGS, as in: make test ARGS='tests/unit -x'
+
+VENV ?= .venv
+WORKERS ?= 2
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# Relative, because pip splits these at spaces. They also hold inside pip's isolated builds.
+export PIP_CONSTRAINT := config/constraints.txt
+export PIP_BUILD_CONSTRAINT := config/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test e2e check format bench settings wheel clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z0-9]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
+
+run: $(READY)  ## starts the service on 127.0.0.1:8080, data in ./filestore-data
+	$(BIN)/filestore serve $(ARGS)
+
+test: $(READY)  ## all tests but the long ones, on SQLite, PostgreSQL, disk, SeaweedFS, MinIO
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+e2e: $(READY)  ## the long ones: the main job at full size
+	$(BIN)/python -m pytest -m e2e $(ARGS)
+
+check: $(READY)  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## puts the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## MB/s and memory of uploads, beside a plain S3 client
+	$(BIN)/python bench/ingest.py $(ARGS)
+
+settings: $(READY)  ## writes config/default.toml anew from the settings in the code
+	$(BIN)/python -m filestore.settings > config/default.toml.new
+	mv config/default.toml.new config/default.toml
+
+wheel: $(READY)  ## builds dist/filestore-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## removes .venv, caches and builds; never data
+	rm -rf $(VENV) dist build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml config/constraints.txt
+	@test -n '$(PYTHON)' || { echo 'filestore needs Python 3.11 or later: make PYTHON=...' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,246 @@
+"""Acts on uploads: begin, declare the length, reserve on, complete, end without a file.
+
+Each is what one transaction does, under the upload's row lock. Upload and content change
+state together, and the reservation goes with them: what is not ``open`` reserves nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from filestore.acts import tree
+from filestore.errors import BadRequest, LengthExceeded, TooLarge, TooMany
+from filestore.ids import new_id
+from filestore.meta import contents, uploads
+from filestore.meta.database import Tx
+from filestore.meta.log import audit, emit
+from filestore.meta.uploads import Upload
+from filestore.model import (
+    SYSTEM,
+    Actor,
+    ChunkerParams,
+    ExpectedDigest,
+    Protocol,
+    UploadState,
+)
+from filestore.names import Name, parse_name, parse_path
+from filestore.quota import ledger
+
+_HASH_OF_NOTHING: Final = {
+    "blake3": bytes.fromhex("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
+    "sha256": bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+}
+"""Digests of the empty string. Source: BLAKE3 test vectors; FIPS 180-4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What uploads may take. Sizes in bytes, times in seconds."""
+
+    max_size: int
+    expire_s: int
+    cap_s: int
+    per_user: int
+    per_group: int
+    reserve_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for. ``name`` None: the upload's id becomes the name."""
+
+    group_id: str
+    domain_id: str
+    user_id: str
+    protocol: Protocol
+    length: int | None
+    folder: tree.Path = ()
+    name: Name | None = None
+    mime: str = "application/octet-stream"
+    raw_metadata: str | None = None
+    expected: ExpectedDigest = ExpectedDigest()
+
+
+async def begin(
+    tx: Tx, actor: Actor, request: Request, *, params: ChunkerParams, limits: Limits
+) -> Upload:
+    """A new upload with its reservation; one of length 0 is complete at once.
+
+    :raises TooLarge: the length is beyond the limit.
+    :raises QuotaExceeded: the group has no room for it.
+    :raises TooMany: the user or the group has too many running uploads.
+    :raises Conflict: the path cannot hold a file.
+    """
+    _check_size(request.length, limits)
+    upload_id = new_id("upl")
+    await ledger.reserve(tx, actor, request.group_id, request.length or 0, upload_id)
+    await _check_counts(tx, request, limits)
+    name = request.name or parse_name(upload_id)
+    await tree.check_place(tx, request.group_id, (*request.folder, name))
+    content_id = await contents.create(tx, request.domain_id, params)
+    await uploads.insert(
+        tx,
+        {
+            "id": upload_id,
+            "group_id": request.group_id,
+            "user_id": request.user_id,
+            "token_id": actor.token_id,
+            "protocol": request.protocol,
+            "content_id": content_id,
+            "folder": tree.shown_path(request.folder),
+            "name": name.given,
+            "mime": request.mime,
+            "raw_metadata": request.raw_metadata,
+            "expected_blake3": request.expected.blake3,
+            "expected_sha256": request.expected.sha256,
+            "length": request.length,
+            "reserved": request.length or 0,
+        },
+        expire_s=limits.expire_s,
+        cap_s=limits.cap_s,
+    )
+    upload = await uploads.lock(tx, upload_id)
+    if request.length == 0 and not mismatch_of_nothing(request.expected):
+        await complete(tx, actor, upload, size=0, blake3=_HASH_OF_NOTHING["blake3"])
+    return await uploads.lock(tx, upload_id)
+
+
+def mismatch_of_nothing(expected: ExpectedDigest) -> tuple[str, bytes, bytes] | None:
+    """(algorithm, expected, got) if an empty file is not what the client expects."""
+    for algorithm, got in _HASH_OF_NOTHING.items():
+        wanted = getattr(expected, algorithm)
+        if wanted is not None and wanted != got:
+            return algorithm, wanted, got
+    return None
+
+
+async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limits: Limits) -> None:
+    """Fixes the length of an upload that began without one, and reserves all of it.
+
+    The upload is locked by :func:`uploads.fence`. Saying the same length again is harmless.
+
+    :raises BadRequest: another length was declared, or fewer bytes than have arrived.
+    :raises QuotaExceeded: the group has no room; the length stays open.
+    """
+    if upload.length is not None:
+        if upload.length != length:
+            raise BadRequest(field="Upload-Length", reason=f"it is {upload.length} already")
+        return
+    if length < upload.offset:
+        raise BadRequest(
+            field="Upload-Length", reason=f"{upload.offset} bytes have arrived already"
+        )
+    _check_size(length, limits)
+    await _reserve_up_to(tx, actor, upload, length)
+    await uploads.change(tx, upload, {"length": length, "reserved": length})
+
+
+async def reserve_on(tx: Tx, actor: Actor, upload: Upload, end: int, limits: Limits) -> int:
+    """Reserves for bytes up to ``end`` of an upload of unknown length; how far it reaches now.
+
+    Goes in steps, so that a stream does not touch the group's row for every batch; a last
+    step is as small as it needs to be.
+
+    :raises LengthExceeded: ``end`` is beyond the largest upload.
+    :raises QuotaExceeded: not even ``end`` has room.
+    """
+    if end > limits.max_size:
+        raise LengthExceeded(expected=limits.max_size, got=end)
+    if end <= upload.reserved:
+        return upload.reserved
+    await _reserve_up_to(tx, actor, upload, end)
+    await uploads.change(tx, upload, {"reserved": end})
+    return end
+
+
+async def complete(
+    tx: Tx, actor: Actor, upload: Upload, *, size: int, blake3: bytes | None
+) -> None:
+    """The upload becomes a version: O(1), and the only moment at which a file appears.
+
+    The upload is locked; all its bytes are recorded or will be by this transaction.
+    """
+    await ledger.charge(tx, actor, upload.group_id, size, reserved=upload.reserved, ref=upload.id)
+    await contents.complete(tx, upload.building, size=size, blake3=blake3)
+    version_id, path = await tree.place_version(
+        tx,
+        upload.group_id,
+        (*parse_path(upload.folder), parse_name(upload.name)),
+        content_id=upload.building,
+        size=size,
+        mime=upload.mime,
+        author_id=upload.user_id,
+    )
+    await uploads.change(
+        tx,
+        upload,
+        {
+            "state": UploadState.DONE,
+            "length": size,
+            "byte_offset": size,
+            "reserved": 0,
+            "version_id": version_id,
+            "holder_id": None,
+        },
+    )
+    shown = tree.shown_path(path)
+    await audit(
+        tx, actor, "file.write", group_id=upload.group_id, target=shown,
+        after={"version": version_id, "bytes": size},
+    )  # fmt: skip
+    await emit(
+        tx,
+        "file.written",
+        {"path": shown, "version": version_id, "bytes": size, "upload": upload.id},
+        group_id=upload.group_id,
+    )
+
+
+async def end(
+    tx: Tx, actor: Actor, upload: Upload, state: UploadState, *, failure: str | None = None
+) -> None:
+    """Ends an open upload without a file: its reservation is released, its content goes.
+
+    The upload is locked and open. The epoch is raised, so whoever still holds it is fenced.
+    """
+    await ledger.release(tx, actor, upload.group_id, upload.reserved, upload.id)
+    await contents.abandon(tx, upload.building)
+    await uploads.change(
+        tx,
+        upload,
+        {
+            "state": state,
+            "failure": failure,
+            "reserved": 0,
+            "epoch": upload.epoch + 1,
+            "holder_id": None,
+        },
+    )
+    await audit(
+        tx, actor, f"upload.{state}", group_id=upload.group_id, target=upload.id,
+        before={"offset": upload.offset, "length": upload.length},
+    )  # fmt: skip
+
+
+async def expire_if_due(tx: Tx, upload: Upload) -> bool:
+    """Whether a locked upload's time had run out; then it is ``expired`` now."""
+    if upload.is_due:
+        await end(tx, SYSTEM, upload, UploadState.EXPIRED)
+        return True
+    return False
+
+
+async def _reserve_up_to(tx: Tx, actor: Actor, upload: Upload, size: int) -> None:
+    await ledger.reserve(tx, actor, upload.group_id, size - upload.reserved, upload.id)
+
+
+def _check_size(length: int | None, limits: Limits) -> None:
+    if length is not None and length > limits.max_size:
+        raise TooLarge(what="the upload", got=length, limit=limits.max_size)
+
+
+async def _check_counts(tx: Tx, request: Request, limits: Limits) -> None:
+    """Counts under the group's row lock, which the reservation took (but for length 0)."""
+    if await uploads.count_open(tx, user_id=request.user_id) >= limits.per_user:
+        raise TooMany(what="running uploads of one user", limit=limits.per_user, retry_after_s=60)
+    if await uploads.count_open(tx, group_id=request.group_id) >= limits.per_group:
+        raise TooMany(what="running uploads in one group", limit=limits.per_group, retry_after_s=60)

@@ -1,0 +1,88 @@
+"""What every store here offers beyond the port, and how all of them name their objects."""
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from filestore.blocks.port import BlockKey, ObjectStore
+
+T = TypeVar("T")
+
+IDENTITY_FOLDER: Final = ".identity"
+"""Holds the zero-byte marks. No domain can have its name: domains do not begin with a dot."""
+
+_DOMAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,99}", re.ASCII)
+
+
+class BlockFetcher(Protocol):
+    async def fetch(self, key: BlockKey, finish: Callable[[bytes], T]) -> T:
+        """What ``finish`` makes of the whole object.
+
+        ``finish`` runs in a worker thread, and where the store reads in a thread, in the
+        same one, so that reading and verifying a block is one thread hop.
+
+        :raises BlockMissing: no object lies there. Permanent.
+        :raises StoreUnavailable: safe to retry.
+        """
+        ...
+
+
+class Sweeper(Protocol):
+    async def sweep(self, is_alive: Callable[[str], bool]) -> int:
+        """Removes what writes of dead processes left half done; says how many pieces it were.
+
+        ``is_alive`` is asked with a process id, in a worker thread. This process counts as
+        alive. May run at any time.
+
+        :raises StoreUnavailable: safe to retry.
+        """
+        ...
+
+
+class Backend(ObjectStore, BlockFetcher, Sweeper, Protocol):
+    """Everything that a store, or a wrapper around one, can do."""
+
+
+def check_domain(domain: str) -> str:
+    """``domain`` if it may be a part of an object's path.
+
+    :raises ValueError: it could lead out of the store or collide with its own folders.
+    """
+    if _DOMAIN.fullmatch(domain) is None:
+        raise ValueError(f"{domain!r} cannot name a dedup domain")
+    return domain
+
+
+def object_path(key: BlockKey) -> str:
+    """The key's path below the prefix, safe to join to a folder or bucket.
+
+    :raises ValueError: the domain or generation would lead out of the store.
+    """
+    check_domain(key.domain)
+    if not key.generation.isalnum():
+        raise ValueError(f"{key.generation!r} is not a generation")
+    return key.path
+
+
+def mark_name(store_id: str, epoch: int) -> str:
+    """What the identity mark of this epoch is called in its folder."""
+    return f"{store_id}.{epoch}"
+
+
+def parse_mark(name: str) -> tuple[str, int] | None:
+    """The store id and epoch that a mark's name says; None if it is no mark."""
+    store_id, dot, epoch = name.rpartition(".")
+    if not (dot and store_id and epoch.isascii() and epoch.isdigit()):
+        return None
+    return store_id, int(epoch)
+
+
+def newest_mark(names: list[str]) -> tuple[str, int] | None:
+    """The mark with the highest epoch among ``names``."""
+    marks = [mark for name in names if (mark := parse_mark(name))]
+    return max(marks, key=lambda mark: (mark[1], mark[0]), default=None)
+
+
+def older_marks(names: list[str], epoch: int) -> list[str]:
+    """The names of all marks of epochs before ``epoch``."""
+    return [name for name in names if (mark := parse_mark(name)) and mark[1] < epoch]

@@ -1,0 +1,55 @@
+"""A bound on what a store is asked at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from filestore.blocks.backend import Backend, T
+from filestore.blocks.port import BlockKey, Buffer, StoredObject
+
+
+class LimitedStore:
+    """Passes on ``max_puts`` puts and ``max_gets`` gets at once, first come first served."""
+
+    def __init__(self, inner: Backend, *, max_puts: int, max_gets: int) -> None:
+        self._inner = inner
+        self._puts = asyncio.Semaphore(max_puts)
+        self._gets = asyncio.Semaphore(max_gets)
+
+    def __repr__(self) -> str:
+        return f"<LimitedStore of {self._inner!r}>"
+
+    async def put(self, key: BlockKey, parts: Sequence[Buffer]) -> None:
+        async with self._puts:
+            await self._inner.put(key, parts)
+
+    async def get(self, key: BlockKey) -> bytes:
+        async with self._gets:
+            return await self._inner.get(key)
+
+    async def fetch(self, key: BlockKey, finish: Callable[[bytes], T]) -> T:
+        async with self._gets:
+            return await self._inner.fetch(key, finish)
+
+    async def remove(self, keys: Sequence[BlockKey]) -> None:
+        await self._inner.remove(keys)
+
+    def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._inner.walk(domain, after=after)
+
+    async def read_identity(self) -> tuple[str, int] | None:
+        return await self._inner.read_identity()
+
+    async def write_identity(self, store_id: str, epoch: int) -> None:
+        await self._inner.write_identity(store_id, epoch)
+
+    async def sweep(self, is_alive: Callable[[str], bool]) -> int:
+        return await self._inner.sweep(is_alive)
+
+    async def open(self) -> None:
+        await self._inner.open()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def check(self) -> None:
+        await self._inner.check()

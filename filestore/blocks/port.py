@@ -1,0 +1,131 @@
+"""The port: what the rest of the service may do with stored objects, one power at a time.
+
+A key is written at most once in its life and never reused, so every operation here may be
+repeated or arrive late without harm. Stores hold whole objects of at most
+``MAX_OBJECT_SIZE`` bytes; what is inside (header, codec) is no concern of theirs.
+
+The server is handed a :class:`BlockStore`, which cannot remove. Only the collector holds a
+:class:`BlockRemover`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from filestore.model import MAX_BLOCK_SIZE
+
+HEADER_SIZE: Final = 32
+MAX_OBJECT_SIZE: Final = MAX_BLOCK_SIZE + HEADER_SIZE
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BlockKey:
+    """Names one object: dedup domain, BLAKE3 of the plain bytes (32 bytes), generation."""
+
+    domain: str
+    hash: bytes
+    generation: str
+
+    @property
+    def path(self) -> str:
+        """``<domain>/<hh>/<hash>.<generation>``, hex; what an object is called below the prefix."""
+        digits = self.hash.hex()
+        return f"{self.domain}/{digits[:2]}/{digits}.{self.generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object as a listing shows it: its path below the prefix, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class BlockReader(Protocol):
+    async def get(self, key: BlockKey) -> bytes:
+        """The whole object, as it was put. The caller owns the bytes.
+
+        :raises BlockMissing: no object lies there. Permanent.
+        :raises StoreUnavailable: the store did not answer or the answer broke off. Safe to retry.
+        """
+        ...
+
+
+class BlockWriter(Protocol):
+    async def put(self, key: BlockKey, parts: Sequence[Buffer]) -> None:
+        """Stores the concatenation of ``parts`` as one object, durably, all or nothing.
+
+        When this returns, the object survives a loss of power of the machine that holds it
+        (as far as the store itself promises that). Repeating a put of the same bytes is
+        harmless. The buffers must not change until this returns or raises; they are not
+        kept afterwards. Cancellation leaves either nothing or the whole object.
+
+        :raises StoreFull: no room; nothing is stored. Safe to retry later.
+        :raises StoreUnavailable: the outcome is unknown: the object may be there now or
+            appear later. Safe to retry with the same bytes.
+        """
+        ...
+
+
+class BlockRemover(Protocol):
+    async def remove(self, keys: Sequence[BlockKey]) -> None:
+        """Removes the objects, durably. One that is not there counts as removed.
+
+        :raises StoreUnavailable: some may be removed and some not. Safe to retry.
+        """
+        ...
+
+
+class BlockWalker(Protocol):
+    def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        """All objects of a domain in ascending order of path, beginning behind ``after``.
+
+        Objects put or removed meanwhile may or may not be seen. Memory is constant.
+
+        :raises StoreUnavailable: safe to go on behind the last path seen.
+        """
+        ...
+
+
+class BlockStore(BlockReader, BlockWriter, Protocol):
+    """What the server is handed: it receives and gives, and cannot remove."""
+
+
+class StoreIdentity(Protocol):
+    """A zero-byte object ``.identity/<store id>.<epoch>`` that ties a store to its database."""
+
+    async def read_identity(self) -> tuple[str, int] | None:
+        """Store id and highest epoch, or None if the store has never been used.
+
+        :raises StoreUnavailable: the store cannot be read, so nothing may be concluded.
+        """
+        ...
+
+    async def write_identity(self, store_id: str, epoch: int) -> None:
+        """Writes the mark of this epoch, durably, then removes marks of older ones."""
+        ...
+
+
+class ObjectStore(BlockStore, BlockRemover, BlockWalker, StoreIdentity, Protocol):
+    """All powers at once: what a backend implements and the composition root hands out."""
+
+    async def open(self) -> None:
+        """Prepares the store: makes the folder or bucket, sweeps what dead processes left.
+
+        :raises StoreUnavailable: it cannot be reached; the message says what and why.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections and threads. Nothing is lost: what was put is durable."""
+        ...
+
+    async def check(self) -> None:
+        """A cheap round trip that proves the store can be reached and has room.
+
+        :raises StoreUnavailable: it cannot be reached.
+        :raises StoreFull: it has no room for blocks.
+        """
+        ...

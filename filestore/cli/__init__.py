@@ -1,0 +1,1 @@
+"""The command line ``filestore``: thin over the SDK and the services."""

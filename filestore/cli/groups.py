@@ -1,0 +1,117 @@
+"""``filestore group``, ``member`` and ``quota``."""
+
+from typing import Annotated
+
+import typer
+
+from filestore.cli.connect import collect, run
+from filestore.cli.options import AsJson, Group, NewQuota, Quota, User
+from filestore.cli.output import Column, SizeColumn, show, show_list, size_of
+from filestore.client.transport import Document
+from filestore.model import Role, format_size
+
+group_app = typer.Typer(help="Groups own files and a quota.", no_args_is_help=True)
+member_app = typer.Typer(help="Who may do what in a group.", no_args_is_help=True)
+quota_app = typer.Typer(help="What a group may hold, and holds.", no_args_is_help=True)
+
+_QUOTA_LINES = (
+    ("limit", "limit_bytes"),
+    ("used", "used_bytes"),
+    ("reserved by running uploads", "reserved_bytes"),
+    ("free", "free_bytes"),
+    ("in the trash", "trash_bytes"),
+    ("stored once, in this group", "unique_bytes"),
+    ("saved by shared blocks", "shared_bytes"),
+)
+
+
+@group_app.command("create")
+def create_group(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new group's name.")],
+    quota: Quota,
+    as_json: AsJson = False,
+) -> None:
+    """Create a group."""
+    group = run(lambda client: client.groups.create(name, quota))
+    show(group, f"created group {name} with {format_size(quota)}", as_json=as_json)
+
+
+@group_app.command("list")
+def list_groups(as_json: AsJson = False) -> None:
+    """List the groups that you see."""
+    columns = (
+        Column("NAME", "name"),
+        SizeColumn("USED", "used_bytes"),
+        SizeColumn("RESERVED", "reserved_bytes"),
+        SizeColumn("QUOTA", "quota_bytes"),
+        Column("YOUR ROLE", "role"),
+    )
+    items = collect(lambda client: client.groups.list())
+    show_list(items, columns, as_json=as_json, empty="no groups")
+
+
+@group_app.command("show")
+def show_group(group: Group, as_json: AsJson = False) -> None:
+    """Show one group."""
+    found = run(lambda client: client.groups.show(group))
+    lines = [
+        f"{found.get('name')} ({found.get('id')})",
+        f"quota     {size_of(found, 'quota_bytes')}",
+        f"used      {size_of(found, 'used_bytes')}",
+        f"reserved  {size_of(found, 'reserved_bytes')}",
+        f"your role {found.get('role') or '-'}",
+        f"created   {found.get('created_at')}",
+    ]
+    show(found, *lines, as_json=as_json)
+
+
+@group_app.command("delete")
+def delete_group(group: Group, as_json: AsJson = False) -> None:
+    """Delete a group."""
+    run(lambda client: client.groups.delete(group))
+    show({"group": group, "deleted": True}, f"deleted group {group}", as_json=as_json)
+
+
+@member_app.command("add")
+def add_member(
+    group: Group,
+    user: User,
+    role: Annotated[Role, typer.Option(help="What the member may do.")] = Role.MEMBER,
+    as_json: AsJson = False,
+) -> None:
+    """Make a user a member of a group, or change the role."""
+    member = run(lambda client: client.groups.add_member(group, user, role))
+    show(member, f"{user} is {role.value} of {group}", as_json=as_json)
+
+
+@member_app.command("remove")
+def remove_member(group: Group, user: User, as_json: AsJson = False) -> None:
+    """End a membership."""
+    run(lambda client: client.groups.remove_member(group, user))
+    result: Document = {"group": group, "user": user, "removed": True}
+    show(result, f"{user} is no longer a member of {group}", as_json=as_json)
+
+
+@member_app.command("list")
+def list_members(group: Group, as_json: AsJson = False) -> None:
+    """List the members of a group."""
+    columns = (Column("USER", "user"), Column("ROLE", "role"), Column("ID", "user_id"))
+    items = collect(lambda client: client.groups.members(group))
+    show_list(items, columns, as_json=as_json, empty="no members")
+
+
+@quota_app.command("show")
+def show_quota(group: Group, as_json: AsJson = False) -> None:
+    """Show what a group may hold, and what takes the room."""
+    quota = run(lambda client: client.groups.quota(group))
+    known = [(label, member) for label, member in _QUOTA_LINES if member in quota]
+    width = max((len(label) for label, _ in known), default=0)
+    lines = [f"{label:<{width}}  {size_of(quota, member)}" for label, member in known]
+    show(quota, *lines, as_json=as_json)
+
+
+@quota_app.command("set")
+def set_quota(group: Group, size: NewQuota, as_json: AsJson = False) -> None:
+    """Set what a group may hold. Less than it holds is allowed: then it can only shrink."""
+    changed = run(lambda client: client.groups.set_quota(group, size))
+    show(changed, f"quota of {group} is {format_size(size)}", as_json=as_json)

@@ -1,0 +1,131 @@
+"""The command ``filestore``: its commands, and what becomes of their errors.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused (quota, rights), 4 not found; 130 when
+interrupted. They come from the table of errors.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn, Protocol, TextIO, runtime_checkable
+
+import typer
+
+from filestore import __version__
+from filestore.cli import files, transfers
+from filestore.cli.failure import language_of, report, report_usage
+from filestore.cli.groups import group_app, member_app, quota_app
+from filestore.cli.options import AsJson
+from filestore.cli.output import show
+from filestore.cli.people import token_app, user_app
+from filestore.errors import FilestoreError, LocalFile
+
+_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
+_HELP: Final = (
+    "Group storage for large files. Client commands read FILESTORE_URL and FILESTORE_TOKEN"
+    " (or FILESTORE_TOKEN_FILE). Exit codes: 0 done, 1 failed, 2 usage, 3 refused (quota,"
+    " rights), 4 not found."
+)
+
+
+@runtime_checkable
+class _UsageProblem(Protocol):
+    """What the parser of the command line raises, whichever copy of click it brings."""
+
+    exit_code: int
+
+    def format_message(self) -> str: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and ends the process with its exit code."""
+    sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Runs one command; gives its exit code. Errors are said on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail(stream)
+    as_json = "--json" in arguments
+    language = language_of(os.environ)
+    command = typer.main.get_command(build(with_server=_wants_server(arguments)))
+    try:
+        code = command.main(list(arguments), prog_name="filestore", standalone_mode=False)
+    except FilestoreError as err:
+        return report(err, as_json=as_json, language=language)
+    except OSError as err:
+        reason = (err.strerror or type(err).__name__).rstrip(".")
+        error = LocalFile(path=str(err.filename or "filestore"), reason=reason)
+        return report(error, as_json=as_json, language=language)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except Exception as err:
+        if not isinstance(err, _UsageProblem):
+            raise
+        return _usage(err, arguments, as_json=as_json)
+    if code == _INTERRUPTED:
+        print("filestore: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def build(*, with_server: bool) -> typer.Typer:
+    """All commands. Without the server's, which imports the service, a start is faster."""
+    app = typer.Typer(
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    if with_server:
+        from filestore.cli.serve import serve
+
+        app.command("serve")(serve)
+    app.command("upload")(transfers.upload)
+    app.command("download")(transfers.download)
+    app.command("ls")(files.list_folder)
+    app.command("rm")(files.remove)
+    app.command("mkdir")(files.make_folder)
+    app.command("mv")(files.move)
+    app.command("cp")(files.copy)
+    app.command("versions")(files.list_versions)
+    for name, group in _GROUPS.items():
+        app.add_typer(group, name=name)
+    app.command("version")(show_version)
+    return app
+
+
+_GROUPS: Final = {
+    "trash": files.trash_app,
+    "uploads": transfers.uploads_app,
+    "group": group_app,
+    "member": member_app,
+    "quota": quota_app,
+    "user": user_app,
+    "token": token_app,
+}
+
+
+def show_version(as_json: AsJson = False) -> None:
+    """Show the version of this program."""
+    show({"version": __version__}, f"filestore {__version__}", as_json=as_json)
+
+
+def _wants_server(arguments: Sequence[str]) -> bool:
+    """Whether ``serve`` is asked for, or a page of help that lists it."""
+    words = [word for word in arguments if not word.startswith("-")]
+    return not words or words[0] == "serve"
+
+
+def _usage(err: _UsageProblem, arguments: Sequence[str], *, as_json: bool) -> int:
+    if type(err).__name__ == "NoArgsIsHelpError":  # its message is the page of help
+        print(err.format_message(), file=sys.stderr)
+        return err.exit_code
+    return report_usage(err.format_message(), as_json=as_json)
+
+
+def _never_fail(stream: TextIO) -> None:
+    """Lets names that the terminal's encoding lacks come out escaped, not as an error."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")

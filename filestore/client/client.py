@@ -1,0 +1,111 @@
+"""The SDK's one door: everything that a server offers, as async methods."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filestore.client.download import Download, Downloaded
+from filestore.client.files import Files
+from filestore.client.groups import Groups
+from filestore.client.people import Tokens, Users
+from filestore.client.retry import TRANSFERS, RetryPolicy
+from filestore.client.state import TransferRecords, default_state_folder
+from filestore.client.transport import Transport
+from filestore.client.tree import Trash, Tree
+from filestore.client.tus import Uploads
+from filestore.client.upload import Target, Upload, Uploaded
+from filestore.client.watcher import Nobody, Watcher
+from filestore.errors import Language
+
+
+class Client:
+    """A connection to one server with one access token. An async context manager.
+
+    Errors are those of :mod:`filestore.errors`, the same that the server raised. Passing
+    failures are tried again; see :meth:`Transport.call` for what is safe. ``state_folder`` is
+    where transfers are remembered (None: the user's state folder).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        language: Language = "en",
+        state_folder: Path | None = None,
+        retry: RetryPolicy | None = None,
+        transfer_retry: RetryPolicy = TRANSFERS,
+    ) -> None:
+        self._transport = Transport(url, token, language=language, retry=retry)
+        folder = state_folder or default_state_folder(os.environ)
+        self._upload_records = TransferRecords(folder / "uploads")
+        self._download_records = TransferRecords(folder / "downloads")
+        self._transfer_retry = transfer_retry
+        self.groups = Groups(self._transport)
+        self.users = Users(self._transport)
+        self.tokens = Tokens(self._transport)
+        self.tree = Tree(self._transport)
+        self.trash = Trash(self._transport)
+        self.files = Files(self._transport)
+        self.uploads = Uploads(self._transport)
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.server}>"
+
+    @property
+    def server(self) -> str:
+        return self._transport.server
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc, traceback)
+
+    async def upload(
+        self,
+        source: Path,
+        target: Target,
+        *,
+        verify: bool = False,
+        watcher: Watcher | None = None,
+    ) -> Uploaded:
+        """Brings a local file to ``target``; safe to repeat, see :class:`Upload`.
+
+        With ``verify`` the file is hashed first, and the server accepts only these bytes.
+        """
+        upload = Upload(source, target, self.uploads, self.files, self._upload_records)
+        return await upload.run(
+            server=self.server,
+            verify=verify,
+            retry=self._transfer_retry,
+            watcher=watcher or Nobody(),
+        )
+
+    async def download(
+        self,
+        group: str,
+        path: str,
+        destination: Path,
+        *,
+        replace: bool = False,
+        watcher: Watcher | None = None,
+    ) -> Downloaded:
+        """Brings a file to the local path ``destination``; safe to repeat, see :class:`Download`.
+
+        A different file there is replaced only with ``replace``.
+        """
+        download = Download(group, path, destination, self.files, self._download_records)
+        return await download.run(
+            server=self.server,
+            replace=replace,
+            retry=self._transfer_retry,
+            watcher=watcher or Nobody(),
+        )

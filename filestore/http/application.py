@@ -1,0 +1,33 @@
+"""All routes together, as one aiohttp application."""
+
+from dataclasses import replace
+
+from aiohttp import web
+
+from filestore.http import groups, health, members, openapi, people, tokens
+from filestore.http.call import Services
+from filestore.http.middleware import make_guard, stamp
+from filestore.http.openapi import DOCUMENT, encode
+from filestore.http.routing import Access, Route, mount
+from filestore.settings import Settings
+
+MODULES = (health, openapi, groups, members, people, tokens)
+"""Every module with routes; a new one is added here and nowhere else."""
+
+
+def all_routes(settings: Settings) -> tuple[Route, ...]:
+    """Every route that the service has with these settings."""
+    metrics = health.METRICS
+    if settings.server.metrics == "public":
+        metrics = replace(metrics, access=Access.PUBLIC)
+    return (*(route for module in MODULES for route in module.ROUTES), metrics)
+
+
+def make_application(services: Services) -> web.Application:
+    """The application, ready for ``http.connection.make_runner``."""
+    routes = all_routes(services.settings)
+    app = web.Application(middlewares=[make_guard(services)])
+    app.on_response_prepare.append(stamp)
+    app[DOCUMENT] = encode(routes)
+    mount(app, routes, services)
+    return app

@@ -1,0 +1,144 @@
+"""Queries on blocks and the collector's queue. Each names id, generation and expected state.
+
+Zero rows always mean: the block is no longer what the caller thought; begin again.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from filestore.meta.database import Tx
+from filestore.meta.tables import blocks, gc_queue, now_us
+from filestore.model import BlockState, Codec
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """A block about to be stored: 32-byte hash, size in bytes, a fresh generation."""
+
+    hash: bytes
+    size: int
+    generation: str
+
+
+async def find_live(tx: Tx, domain_id: str, hashes: Collection[bytes]) -> dict[bytes, int]:
+    """The ids of those blocks that are live in the domain, by hash. A hint: it takes no lock."""
+    rows = await tx.execute(
+        sa.select(blocks.c.hash, blocks.c.id).where(
+            blocks.c.domain_id == domain_id,
+            blocks.c.hash.in_(hashes),
+            blocks.c.state == BlockState.LIVE,
+        )
+    )
+    return {row.hash: row.id for row in rows}
+
+
+async def insert_uploading(
+    tx: Tx, domain_id: str, process_id: str, news: Sequence[NewBlock], *, deadline_s: float
+) -> list[int]:
+    """Rows that announce objects, in the order of ``news``; committed before any PUT is sent.
+
+    No PUT of theirs is sent later than ``deadline_s`` seconds from now.
+    """
+    deadline = now_us() + int(deadline_s * 1_000_000)
+    rows = await tx.execute(
+        sa.insert(blocks)
+        .values(
+            [
+                {
+                    "domain_id": domain_id,
+                    "hash": new.hash,
+                    "generation": new.generation,
+                    "size": new.size,
+                    "state": BlockState.UPLOADING,
+                    "process_id": process_id,
+                    "deadline_at": deadline,
+                }
+                for new in news
+            ]
+        )
+        .returning(blocks.c.id, blocks.c.generation)
+    )
+    by_generation = {row.generation: row.id for row in rows}
+    return [by_generation[new.generation] for new in news]
+
+
+async def pin_live(tx: Tx, ids: Iterable[int]) -> set[int]:
+    """Locks those of the blocks that are live against the collector, until the transaction ends.
+
+    FOR SHARE, in the order of their ids. FOR KEY SHARE or the foreign key alone would not
+    wait for a collector that is condemning the block (``gc-safety`` facts C to E).
+    """
+    rows = await tx.execute(
+        sa.select(blocks.c.id)
+        .where(blocks.c.id.in_(sorted(set(ids))), blocks.c.state == BlockState.LIVE)
+        .order_by(blocks.c.id)
+        .with_for_update(read=True)
+    )
+    return set(rows.scalars())
+
+
+async def make_live(
+    tx: Tx, block_id: int, generation: str, *, stored_size: int, codec: Codec
+) -> bool:
+    """Whether the uploading block became live; False when it was reaped or is live already.
+
+    Callers go in the order of hashes, or two batches wait for each other in the unique index.
+
+    :raises IntegrityError: ``uq_blocks_live``: another process was first.
+    """
+    changed = await tx.execute(
+        sa.update(blocks)
+        .where(
+            blocks.c.id == block_id,
+            blocks.c.generation == generation,
+            blocks.c.state == BlockState.UPLOADING,
+        )
+        .values(
+            state=BlockState.LIVE,
+            stored_size=stored_size,
+            codec=codec,
+            state_at=now_us(),
+            checked_at=now_us(),
+        )
+    )
+    return changed.rowcount == 1
+
+
+async def condemn_uploading(tx: Tx, block_id: int, generation: str) -> None:
+    """Gives up an own block that lost the race to live. The caller has queued it before."""
+    await tx.execute(
+        sa.update(blocks)
+        .where(
+            blocks.c.id == block_id,
+            blocks.c.generation == generation,
+            blocks.c.state == BlockState.UPLOADING,
+        )
+        .values(state=BlockState.CONDEMNED, state_at=now_us())
+    )
+
+
+async def enqueue(tx: Tx, ids: Iterable[int], reason: str) -> None:
+    """Asks the collector to look at these blocks; it frees those that nothing refers to.
+
+    An existing task is touched, never skipped: DO NOTHING would lose this event to a
+    collector that is about to delete the task.
+    """
+    rows = [{"block_id": block_id, "reason": reason} for block_id in sorted(set(ids))]
+    if not rows:
+        return
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(gc_queue).values(rows)
+    later = (
+        sa.func.greatest(gc_queue.c.not_before, statement.excluded.not_before)
+        if tx.dialect.name == "postgresql"
+        else sa.func.max(gc_queue.c.not_before, statement.excluded.not_before)
+    )
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=[gc_queue.c.block_id],
+            set_={"not_before": later, "reason": statement.excluded.reason},
+        )
+    )

@@ -1,0 +1,264 @@
+"""The one way to the database: whole transactions that are retried whole, and reads.
+
+PostgreSQL runs READ COMMITTED with the explicit locks that the queries name. SQLite has one
+process (held by a lock file), one writing connection whose transactions begin IMMEDIATE,
+and readers that cannot write. Foreign exceptions do not leave this module, except
+:class:`sqlalchemy.exc.IntegrityError` for callers that name the constraint they expect.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from filestore.errors import BadSetting, CannotStart, DatabaseUnavailable
+from filestore.meta.tables import metadata
+
+T = TypeVar("T")
+Tx = AsyncConnection
+"""A connection inside a transaction. Who gets one never commits or rolls back itself."""
+
+ATTEMPTS: Final = 8
+"""Tries of a transaction that meets a deadlock: with waits that double from 5 ms, about 1 s."""
+_RETRY_STATES: Final = frozenset({"40001", "40P01", "55P03"})
+_READERS: Final = 4
+_MIGRATION_LOCK: Final = 0x66696C6573746F72  # "filestor": names the advisory lock
+
+
+class Database:
+    """An open database. Make one with :func:`open_database`."""
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, lock: "_LockFile | None") -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock_file = lock
+        self._turn = asyncio.Lock() if lock is not None else None
+
+    def __repr__(self) -> str:
+        return f"<Database {self._writer.url.render_as_string(hide_password=True)}>"
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._lock_file is not None
+
+    async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+        """What ``act`` returns, committed. All or nothing; durable when this returns.
+
+        ``act`` may run several times: on a deadlock or a serialization failure the whole
+        transaction begins again, so it must change nothing but the database.
+
+        :raises IntegrityError: a constraint refused it; nothing is changed.
+        :raises DatabaseUnavailable: no answer. If it came while committing, the outcome is
+            unknown; every act here is guarded, so that repeating it is safe.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._begin() as tx:
+                    return await act(tx)
+            except IntegrityError:
+                raise
+            except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
+                if not _is_contention(err) or attempt == ATTEMPTS:
+                    raise _unavailable(err) from err
+            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    async def read(self, look: Callable[[Tx], Awaitable[T]]) -> T:
+        """What ``look`` returns, from one read transaction that ends before this returns.
+
+        :raises DatabaseUnavailable: no answer. Safe to retry.
+        """
+        try:
+            async with self._reader.connect() as connection:
+                return await look(connection)
+        except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
+            raise _unavailable(err) from err
+
+    async def close(self) -> None:
+        """Closes every connection and lets go of the lock file."""
+        await self._reader.dispose()
+        if self._writer is not self._reader:
+            await self._writer.dispose()
+        if self._lock_file is not None:
+            self._lock_file.release()
+
+    @contextlib.asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Tx]:
+        async with self._turn or contextlib.nullcontext(), self._writer.begin() as tx:
+            yield tx
+
+
+async def open_database(url: str, *, pool_size: int = 10) -> Database:
+    """Opens, and brings the schema to the newest revision.
+
+    ``url`` is ``sqlite+aiosqlite:///PATH`` or ``postgresql+asyncpg://…``.
+
+    :raises BadSetting: another kind of URL.
+    :raises CannotStart: another process has the SQLite file, or a newer filestore wrote it.
+    :raises DatabaseUnavailable: the server does not answer.
+    """
+    parsed = _parse(url)
+    if parsed.drivername == "sqlite+aiosqlite":
+        database = _open_sqlite(parsed)
+    else:
+        engine = create_async_engine(
+            parsed, pool_size=pool_size, max_overflow=0, pool_timeout=30, pool_recycle=1800
+        )
+        database = Database(engine, engine, None)
+    try:
+        await _migrate(database)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def _parse(url: str) -> URL:
+    allowed = ("sqlite+aiosqlite", "postgresql+asyncpg")
+    with contextlib.suppress(sa.exc.ArgumentError):
+        parsed = make_url(url)
+        if parsed.drivername in allowed and parsed.database:
+            return parsed
+    raise BadSetting(
+        setting="database.url",
+        source="database URL",
+        reason="it must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://"
+        " and name a database",
+    )
+
+
+def _open_sqlite(url: URL) -> Database:
+    path = Path(str(url.database)).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _LockFile(path.with_name(path.name + ".lock"))
+    lock.acquire()
+    writer = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"timeout": 5},
+    )
+    reader = create_async_engine(
+        URL.create(
+            "sqlite+aiosqlite", database=f"file:{path}", query={"mode": "ro", "uri": "true"}
+        ),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=_READERS,
+        max_overflow=0,
+        connect_args={"timeout": 5},
+    )
+    _set_up_sqlite(writer, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
+    _set_up_sqlite(reader, begin="BEGIN", pragmas=("PRAGMA query_only = ON",))
+    return Database(writer, reader, lock)
+
+
+_WRITER_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+def _set_up_sqlite(engine: AsyncEngine, *, begin: str, pragmas: tuple[str, ...]) -> None:
+    """Takes the beginning of transactions from the driver, which would begin them late."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+async def _migrate(database: Database) -> None:
+    from filestore.meta.migrations import upgrade
+
+    async def act(tx: Tx) -> None:
+        if not database.is_sqlite:
+            await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        await tx.run_sync(upgrade)
+
+    await database.transact(act)
+
+
+class _LockFile:
+    """Holds a file lock for as long as the process lives; the kernel lets go at its death."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            holder = os.read(self._fd, 20).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise CannotStart(
+                reason=f"{self._path.with_suffix('')} is in use by process {holder}; SQLite"
+                " serves one process, for more use PostgreSQL"
+            ) from err
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, str(os.getpid()).encode("ascii"))
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def violates(error: IntegrityError, constraint: str) -> bool:
+    """Whether ``constraint`` (its name in the schema) is what refused the statement."""
+    cause = getattr(error.orig, "__cause__", None)
+    name = getattr(cause, "constraint_name", None)
+    if name is not None:
+        return bool(name == constraint)
+    message = str(error.orig)
+    return constraint in message or _sqlite_columns(constraint) in message
+
+
+def _sqlite_columns(constraint: str) -> str:
+    """How SQLite names a unique index or constraint in its message: by its columns."""
+    for table in metadata.tables.values():
+        named: list[sa.Index | sa.UniqueConstraint] = list(table.indexes)
+        named += [c for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
+        for item in named:
+            if item.name == constraint:
+                return ", ".join(f"{table.name}.{column.name}" for column in item.columns)
+    raise ValueError(f"no unique constraint is named {constraint}")
+
+
+def _is_contention(err: BaseException) -> bool:
+    if not isinstance(err, DBAPIError):
+        return False
+    state = getattr(err.orig, "sqlstate", None)
+    if state is not None:
+        return state in _RETRY_STATES
+    return "database is locked" in str(err.orig)
+
+
+def _unavailable(err: BaseException) -> Exception:
+    """No answer becomes ``DatabaseUnavailable``; a wrong statement stays what it is: a bug."""
+    if isinstance(err, DBAPIError) and not (
+        err.connection_invalidated or isinstance(err, OperationalError | InterfaceError)
+    ):
+        return err
+    return DatabaseUnavailable(retry_after_s=5)

@@ -1,0 +1,343 @@
+"""Queries on a group's tree: entries, and the versions of files.
+
+Locks go from folder to child: the root of the group first (:func:`root`), then the entry.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from filestore.ids import new_id
+from filestore.meta.database import Tx
+from filestore.meta.tables import contents, entries, now_us, users, versions
+from filestore.model import EntryKind
+from filestore.names import Name
+
+_BATCH: Final = 500
+"""Ids in one statement, far below the 32,766 parameters that both databases allow."""
+
+
+def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``ids`` in the same order, in pieces that fit one statement."""
+    return (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or folder. ``current_number`` is None for folders."""
+
+    id: str
+    group_id: str
+    parent_id: str | None
+    kind: EntryKind
+    name: str
+    last_number: int
+    current_number: int | None
+    created_at: int
+    changed_at: int
+    deleted_at: int | None
+    deleted_path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One state of a file; ``etag`` is its content's public id, unquoted."""
+
+    id: str
+    entry_id: str
+    number: int
+    content_id: int
+    etag: str
+    size: int
+    mime: str
+    author: str | None
+    created_at: int
+    blake3: bytes | None
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        row.id,
+        row.group_id,
+        row.parent_id,
+        EntryKind(row.kind),
+        row.name,
+        row.last_number,
+        row.current_number,
+        row.created_at,
+        row.changed_at,
+        row.deleted_at,
+        row.deleted_path,
+    )
+
+
+_VERSION_FROM = versions.join(contents, contents.c.id == versions.c.content_id).outerjoin(
+    users, users.c.id == versions.c.author_id
+)
+_VERSION_COLUMNS = (
+    *versions.c,
+    contents.c.public_id,
+    contents.c.blake3,
+    users.c.name.label("author"),
+)
+
+
+def _version(row: Any) -> Version:
+    return Version(
+        row.id,
+        row.entry_id,
+        row.number,
+        row.content_id,
+        row.public_id,
+        row.size,
+        row.mime,
+        row.author,
+        row.created_at,
+        row.blake3,
+    )
+
+
+async def create_root(tx: Tx, group_id: str) -> None:
+    """The root of a new group's tree."""
+    await tx.execute(
+        sa.insert(entries).values(
+            id=new_id("ent"),
+            group_id=group_id,
+            kind=EntryKind.ROOT,
+            name="",
+            name_key="",
+            name_fold="",
+        )
+    )
+
+
+async def root(tx: Tx, group_id: str, *, write: bool = False, share: bool = False) -> Entry:
+    """The root entry.
+
+    Who changes what lies where (move, trash, restore, purge) holds it with ``write``; who
+    adds to the tree (a finished upload, a copy, a folder) holds it with ``share``. So nothing
+    is added below a folder that is on its way to the trash.
+    """
+    statement = sa.select(entries).where(
+        entries.c.group_id == group_id, entries.c.kind == EntryKind.ROOT
+    )
+    if write or share:
+        statement = statement.with_for_update(read=not write)
+    return _entry((await tx.execute(statement)).one())
+
+
+async def child(
+    tx: Tx, parent_id: str, name: Name, *, share: bool = False, write: bool = False
+) -> Entry | None:
+    """The living child of that name, compared in its normal form; locked when asked for."""
+    statement = sa.select(entries).where(
+        entries.c.parent_id == parent_id,
+        entries.c.name_key == name.key,
+        entries.c.deleted_at.is_(None),
+    )
+    if share or write:
+        statement = statement.with_for_update(read=not write)
+    row = (await tx.execute(statement)).one_or_none()
+    return None if row is None else _entry(row)
+
+
+async def add_child(tx: Tx, group_id: str, parent_id: str, name: Name, kind: EntryKind) -> bool:
+    """Whether a new living child was made; False when there is one of that name already."""
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    result = await tx.execute(
+        insert(entries)
+        .values(
+            id=new_id("ent"),
+            group_id=group_id,
+            parent_id=parent_id,
+            kind=kind,
+            name=name.given,
+            name_key=name.key,
+            name_fold=name.fold,
+        )
+        .on_conflict_do_nothing(
+            index_elements=["parent_id", "name_key"],
+            index_where=entries.c.deleted_at.is_(None),
+        )
+        .returning(entries.c.id)
+    )
+    return result.one_or_none() is not None
+
+
+async def get(tx: Tx, entry_id: str, *, write: bool = False) -> Entry | None:
+    statement = sa.select(entries).where(entries.c.id == entry_id)
+    if write:
+        statement = statement.with_for_update()
+    row = (await tx.execute(statement)).one_or_none()
+    return None if row is None else _entry(row)
+
+
+async def update(tx: Tx, entry_id: str, values: dict[str, Any]) -> None:
+    """Writes to an entry that this transaction has locked."""
+    await tx.execute(
+        sa.update(entries).where(entries.c.id == entry_id).values(changed_at=now_us(), **values)
+    )
+
+
+async def remove(tx: Tx, ids: Sequence[str]) -> None:
+    """Removes rows of entries; children before their folders, which the caller orders."""
+    for some in batched(ids):
+        await tx.execute(sa.delete(entries).where(entries.c.id.in_(some)))
+
+
+async def subtree(tx: Tx, entry_id: str) -> list[str]:
+    """The ids of an entry and all below it, trash included, deepest first."""
+    top = (
+        sa.select(entries.c.id, sa.literal(0).label("depth"))
+        .where(entries.c.id == entry_id)
+        .cte("top", recursive=True)
+    )
+    below = top.union_all(
+        sa.select(entries.c.id, top.c.depth + 1).join(top, entries.c.parent_id == top.c.id)
+    )
+    rows = await tx.execute(sa.select(below.c.id).order_by(below.c.depth.desc(), below.c.id))
+    return list(rows.scalars())
+
+
+async def ancestors(tx: Tx, entry_id: str) -> list[str]:
+    """The ids from an entry up to the root, itself first."""
+    at = (
+        sa.select(entries.c.id, entries.c.parent_id, sa.literal(0).label("depth"))
+        .where(entries.c.id == entry_id)
+        .cte("up", recursive=True)
+    )
+    up = at.union_all(
+        sa.select(entries.c.id, entries.c.parent_id, at.c.depth + 1).join(
+            at, entries.c.id == at.c.parent_id
+        )
+    )
+    rows = await tx.execute(sa.select(up.c.id).order_by(up.c.depth))
+    return list(rows.scalars())
+
+
+async def children(
+    tx: Tx, parent_id: str, *, after: str | None, limit: int
+) -> list[tuple[Entry, Version | None]]:
+    """Living children in the order of their names, files with their current version."""
+    statement = sa.select(entries).where(
+        entries.c.parent_id == parent_id, entries.c.deleted_at.is_(None)
+    )
+    if after is not None:
+        statement = statement.where(entries.c.name_key > after)
+    found = [
+        _entry(row) for row in await tx.execute(statement.order_by(entries.c.name_key).limit(limit))
+    ]
+    current = await _current(tx, [entry.id for entry in found])
+    return [(entry, current.get(entry.id)) for entry in found]
+
+
+async def trash(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list[Entry]:
+    """What was put into the trash, by id; what lies below a trashed folder is not listed."""
+    statement = sa.select(entries).where(
+        entries.c.group_id == group_id, entries.c.deleted_at.is_not(None)
+    )
+    if after is not None:
+        statement = statement.where(entries.c.id > after)
+    rows = await tx.execute(statement.order_by(entries.c.id).limit(limit))
+    return [_entry(row) for row in rows]
+
+
+async def subtree_size(tx: Tx, entry_id: str) -> int:
+    """Bytes of all versions of an entry and of all below it."""
+    total = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
+    sizes = [
+        int(await tx.scalar(total.where(versions.c.entry_id.in_(ids))) or 0)
+        for ids in batched(await subtree(tx, entry_id))
+    ]
+    return sum(sizes)
+
+
+async def current_version(tx: Tx, entry: Entry) -> Version | None:
+    return (await _current(tx, [entry.id])).get(entry.id)
+
+
+async def _current(tx: Tx, ids: Sequence[str]) -> dict[str, Version]:
+    rows = await tx.execute(
+        sa.select(*_VERSION_COLUMNS)
+        .select_from(_VERSION_FROM)
+        .join(entries, entries.c.id == versions.c.entry_id)
+        .where(versions.c.entry_id.in_(ids), versions.c.number == entries.c.current_number)
+    )
+    return {row.entry_id: _version(row) for row in rows}
+
+
+async def versions_of(tx: Tx, entry_id: str, *, before: int | None, limit: int) -> list[Version]:
+    """The versions of a file, newest first."""
+    statement = (
+        sa.select(*_VERSION_COLUMNS)
+        .select_from(_VERSION_FROM)
+        .where(versions.c.entry_id == entry_id)
+    )
+    if before is not None:
+        statement = statement.where(versions.c.number < before)
+    rows = await tx.execute(statement.order_by(versions.c.number.desc()).limit(limit))
+    return [_version(row) for row in rows]
+
+
+async def version(tx: Tx, entry_id: str, number: int) -> Version | None:
+    row = (
+        await tx.execute(
+            sa.select(*_VERSION_COLUMNS)
+            .select_from(_VERSION_FROM)
+            .where(versions.c.entry_id == entry_id, versions.c.number == number)
+        )
+    ).one_or_none()
+    return None if row is None else _version(row)
+
+
+async def add_version(
+    tx: Tx, entry: Entry, *, content_id: int, size: int, mime: str, author_id: str | None
+) -> str:
+    """The id of a new version, numbered under the entry's lock, which becomes the current one."""
+    number = entry.last_number + 1
+    version_id = new_id("ver")
+    await tx.execute(
+        sa.insert(versions).values(
+            id=version_id,
+            entry_id=entry.id,
+            number=number,
+            content_id=content_id,
+            size=size,
+            mime=mime,
+            author_id=author_id,
+        )
+    )
+    await update(tx, entry.id, {"last_number": number, "current_number": number})
+    return version_id
+
+
+async def remove_versions(tx: Tx, entry_ids: Sequence[str]) -> tuple[int, list[int]]:
+    """Removes all versions of entries: the bytes that went, and the contents they referred to."""
+    total, released = 0, []
+    for ids in batched(entry_ids):
+        rows = await tx.execute(
+            sa.delete(versions)
+            .where(versions.c.entry_id.in_(ids))
+            .returning(versions.c.size, versions.c.content_id)
+        )
+        for row in rows:
+            total += row.size
+            released.append(row.content_id)
+    return total, released
+
+
+async def similar_name(tx: Tx, parent_id: str, name: Name) -> str | None:
+    """A living sibling whose name differs only in case, for warnings."""
+    return await tx.scalar(
+        sa.select(entries.c.name)
+        .where(
+            entries.c.parent_id == parent_id,
+            entries.c.name_fold == name.fold,
+            entries.c.name_key != name.key,
+            entries.c.deleted_at.is_(None),
+        )
+        .limit(1)
+    )

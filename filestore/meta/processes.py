@@ -1,0 +1,42 @@
+"""Server processes: who is alive. Unfinished blocks of a dead one are the collector's."""
+
+import sqlalchemy as sa
+
+from filestore.ids import new_id
+from filestore.meta.database import Tx
+from filestore.meta.tables import now_us, processes
+
+
+async def insert_process(tx: Tx, *, host: str, pid: int) -> str:
+    """A row for this process; its id."""
+    process_id = new_id("prc")
+    await tx.execute(processes.insert().values(id=process_id, host=host, pid=pid))
+    return process_id
+
+
+async def note_alive(tx: Tx, process_id: str) -> bool:
+    """Moves ``seen_at``; False when somebody has recorded this process as ended."""
+    done = await tx.execute(
+        processes.update()
+        .where(processes.c.id == process_id, processes.c.ended_at.is_(None))
+        .values(seen_at=now_us())
+    )
+    return done.rowcount == 1
+
+
+async def end_process(tx: Tx, process_id: str) -> None:
+    """Records that the process has ended, so nobody waits for its silence."""
+    await tx.execute(
+        processes.update()
+        .where(processes.c.id == process_id, processes.c.ended_at.is_(None))
+        .values(ended_at=now_us())
+    )
+
+
+async def living_processes(tx: Tx, *, silent_s: float) -> set[str]:
+    """Ids of the processes that have not ended and were seen within ``silent_s`` seconds."""
+    oldest = now_us() - sa.literal(int(silent_s * 1_000_000), sa.BigInteger)
+    query = sa.select(processes.c.id).where(
+        processes.c.ended_at.is_(None), processes.c.seen_at >= oldest
+    )
+    return set(await tx.scalars(query))

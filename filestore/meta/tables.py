@@ -1,0 +1,518 @@
+"""The schema, said once for PostgreSQL and SQLite.
+
+What must always be true is a constraint here, not a habit of the code. Times are
+microseconds since the epoch, in UTC, taken from the database (:func:`now_us`). Ids that
+people see are text (``filestore.ids``); contents and blocks also have short numbers that
+are never reused and never leave the service.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from filestore.model import (
+    MAX_BLOCK_SIZE,
+    BlockState,
+    Codec,
+    ContentState,
+    EntryKind,
+    Protocol,
+    Role,
+    UploadState,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Number: Final = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits. SQLite's INTEGER is that wide, and only INTEGER makes a row id."""
+
+
+class now_us(FunctionElement[int]):
+    """The database's clock at the start of the statement: microseconds since the epoch."""
+
+    inherit_cache = True
+    type = BigInteger()
+
+
+@compiles(now_us, "postgresql")
+def _now_postgresql(element: now_us, compiler: SQLCompiler, **kw: Any) -> str:
+    return "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)"
+
+
+@compiles(now_us, "sqlite")
+def _now_sqlite(element: now_us, compiler: SQLCompiler, **kw: Any) -> str:
+    return (
+        "(CAST(strftime('%s', 'now') AS INTEGER) * 1000000"
+        " + CAST(substr(strftime('%f', 'now'), 4, 3) AS INTEGER) * 1000)"
+    )
+
+
+def _one_of(column: str, words: type[StrEnum], name: str) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def _id(name: str = "id") -> Column[str]:
+    return Column(name, String(40), primary_key=True)
+
+
+def _number() -> Column[int]:
+    return Column("id", Number, primary_key=True, autoincrement=True)
+
+
+def _ref(name: str, target: str, *, null: bool = False, key: bool = False) -> Column[str]:
+    """A foreign key that refuses the removal of what it names."""
+    return Column(
+        name,
+        String(40),
+        ForeignKey(target, ondelete="RESTRICT"),
+        nullable=null,
+        primary_key=key,
+    )
+
+
+def _time(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null, server_default=None if null else now_us())
+
+
+def _table(name: str, *items: Any, **kw: Any) -> Table:
+    return Table(name, metadata, *items, sqlite_autoincrement=_has_number(items), **kw)
+
+
+def _has_number(items: tuple[Any, ...]) -> bool:
+    return any(isinstance(item, Column) and item.autoincrement is True for item in items)
+
+
+instance = _table(
+    "instance",
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("store_id", String(40), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    _time("created_at"),
+    CheckConstraint("id = 1", name="single"),
+    CheckConstraint("epoch >= 0", name="epoch"),
+)
+"""One row: ties this database to its store, whose identity object carries the same epoch."""
+
+processes = _table(
+    "processes",
+    _id(),
+    Column("host", Text, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    _time("started_at"),
+    _time("seen_at"),
+    _time("ended_at", null=True),
+)
+"""Server processes. One whose ``seen_at`` is old is dead, and so are its unfinished blocks."""
+
+domains = _table(
+    "domains",
+    Column("id", String(40), primary_key=True),
+    _time("created_at"),
+    CheckConstraint("length(id) BETWEEN 1 AND 40", name="id"),
+)
+"""Dedup domains: groups in one domain store identical blocks once. The id is in object keys."""
+
+users = _table(
+    "users",
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),
+    Column("is_admin", Boolean, nullable=False, server_default=text("false")),
+    _time("created_at"),
+    _time("disabled_at", null=True),
+)
+
+groups = _table(
+    "groups",
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    _ref("domain_id", "domains.id"),
+    Column("quota_limit", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False, server_default=text("0")),
+    Column("reserved", BigInteger, nullable=False, server_default=text("0")),
+    Column("journal_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("trash_retention_s", BigInteger, nullable=False),
+    _time("created_at"),
+    _time("deleted_at", null=True),
+    CheckConstraint("deleted_at IS NULL OR (used = 0 AND reserved = 0)", name="deleted_is_empty"),
+    CheckConstraint("quota_limit >= 0", name="quota_limit"),
+    CheckConstraint("used >= 0", name="used"),
+    CheckConstraint("reserved >= 0", name="reserved"),
+    CheckConstraint("journal_seq >= 0", name="journal_seq"),
+    CheckConstraint("trash_retention_s >= 0", name="trash_retention_s"),
+    Index(
+        "uq_groups_living_name",
+        "name_key",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+        sqlite_where=text("deleted_at IS NULL"),
+    ),
+)
+"""A deleted group's row stays, for its journal; it holds nothing. ``used + reserved <=
+quota_limit`` is guarded by the statement that reserves, not by a CHECK: a limit may be
+lowered below what is used."""
+
+memberships = _table(
+    "memberships",
+    Column("group_id", String(40), ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    _ref("user_id", "users.id", key=True),
+    Column("role", String(16), nullable=False),
+    _time("created_at"),
+    _one_of("role", Role, "role"),
+    Index("ix_memberships_user_id", "user_id"),
+)
+
+tokens = _table(
+    "tokens",
+    _id(),
+    _ref("user_id", "users.id"),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("is_limited", Boolean, nullable=False, server_default=text("false")),
+    _time("created_at"),
+    _time("expires_at", null=True),
+    _time("last_used_at", null=True),
+    _time("revoked_at", null=True),
+    CheckConstraint("length(hash) = 32", name="hash"),
+    Index("ix_tokens_user_id", "user_id"),
+)
+"""``is_limited``: the token counts only in its ``token_groups``, also when none is left."""
+
+token_groups = _table(
+    "token_groups",
+    Column("token_id", String(40), ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True),
+    Column("group_id", String(40), ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    Index("ix_token_groups_group_id", "group_id"),
+)
+
+audit_log = _table(
+    "audit_log",
+    _number(),
+    _time("at"),
+    Column("actor_id", String(40)),
+    Column("token_id", String(40)),
+    Column("request_id", String(40)),
+    Column("act", String(64), nullable=False),
+    Column("group_id", String(40)),
+    Column("target", Text),
+    Column("before", Text),
+    Column("after", Text),
+    Index("ix_audit_log_group_id", "group_id", "id"),
+)
+"""Who did what, written in the transaction of the act. ``before`` and ``after`` are JSON.
+No foreign keys: the log outlives what it speaks of."""
+
+events = _table(
+    "events",
+    _number(),
+    _time("at"),
+    Column("kind", String(64), nullable=False),
+    Column("group_id", String(40)),
+    Column("payload", Text, nullable=False),
+    Index("ix_events_group_id", "group_id", "id"),
+)
+"""The outbox for webhooks and pages, written in the transaction of the act."""
+
+entries = _table(
+    "entries",
+    _id(),
+    _ref("group_id", "groups.id"),
+    _ref("parent_id", "entries.id", null=True),
+    Column("kind", String(8), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("name_fold", Text, nullable=False),
+    Column("last_number", BigInteger, nullable=False, server_default=text("0")),
+    Column("current_number", BigInteger),
+    _time("created_at"),
+    _time("changed_at"),
+    _time("deleted_at", null=True),
+    Column("deleted_by", String(40)),
+    Column("deleted_path", Text),
+    _one_of("kind", EntryKind, "kind"),
+    CheckConstraint("(kind = 'root') = (parent_id IS NULL)", name="parent"),
+    CheckConstraint("kind <> 'root' OR deleted_at IS NULL", name="root_stays"),
+    CheckConstraint("parent_id <> id", name="no_loop"),
+    CheckConstraint("kind = 'root' OR length(name_key) > 0", name="name"),
+    CheckConstraint("kind = 'file' OR current_number IS NULL", name="folder_versions"),
+    CheckConstraint("last_number >= 0 AND current_number <= last_number", name="numbers"),
+    CheckConstraint("(deleted_at IS NULL) = (deleted_path IS NULL)", name="deleted_path"),
+    Index(
+        "uq_entries_living_name",
+        "parent_id",
+        "name_key",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+        sqlite_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "uq_entries_root",
+        "group_id",
+        unique=True,
+        postgresql_where=text("kind = 'root'"),
+        sqlite_where=text("kind = 'root'"),
+    ),
+    Index("ix_entries_parent_id", "parent_id"),
+    Index("ix_entries_group_id", "group_id"),
+    Index("ix_entries_name_fold", "parent_id", "name_fold"),
+    Index(
+        "ix_entries_deleted_at",
+        "group_id",
+        "deleted_at",
+        postgresql_where=text("deleted_at IS NOT NULL"),
+        sqlite_where=text("deleted_at IS NOT NULL"),
+    ),
+)
+"""A group's tree. What goes to the trash is marked on itself alone; what lies below it goes
+out of sight with it."""
+
+contents = _table(
+    "contents",
+    _number(),
+    Column("public_id", String(40), nullable=False, unique=True),
+    _ref("domain_id", "domains.id"),
+    Column("state", String(16), nullable=False),
+    Column("size", BigInteger),
+    Column("blake3", LargeBinary(32)),
+    Column("min_size", Integer, nullable=False),
+    Column("avg_size", Integer, nullable=False),
+    Column("max_size", Integer, nullable=False),
+    Column("level", Integer, nullable=False),
+    _time("created_at"),
+    _time("completed_at", null=True),
+    _one_of("state", ContentState, "state"),
+    CheckConstraint("size >= 0", name="size"),
+    CheckConstraint("state <> 'complete' OR size IS NOT NULL", name="complete_has_size"),
+    CheckConstraint("length(blake3) = 32", name="blake3"),
+    Index(
+        "ix_contents_deleting",
+        "id",
+        postgresql_where=text("state = 'deleting'"),
+        sqlite_where=text("state = 'deleting'"),
+    ),
+    Index(
+        "ix_contents_unhashed",
+        "id",
+        postgresql_where=text("state = 'complete' AND blake3 IS NULL"),
+        sqlite_where=text("state = 'complete' AND blake3 IS NULL"),
+    ),
+)
+
+blocks = _table(
+    "blocks",
+    _number(),
+    _ref("domain_id", "domains.id"),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("generation", String(16), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("stored_size", Integer),
+    Column("codec", String(8)),
+    Column("key_id", Integer, nullable=False, server_default=text("0")),
+    Column("state", String(16), nullable=False),
+    _ref("process_id", "processes.id", null=True),
+    _time("deadline_at", null=True),
+    _time("created_at"),
+    _time("state_at"),
+    _time("checked_at", null=True),
+    _one_of("state", BlockState, "state"),
+    _one_of("codec", Codec, "codec"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+    CheckConstraint("length(generation) = 16", name="generation"),
+    CheckConstraint(f"size BETWEEN 1 AND {MAX_BLOCK_SIZE}", name="size"),
+    CheckConstraint("stored_size > 0", name="stored_size"),
+    CheckConstraint(
+        "state NOT IN ('live', 'lost') OR (stored_size IS NOT NULL AND codec IS NOT NULL)",
+        name="stored",
+    ),
+    CheckConstraint(
+        "state <> 'uploading' OR (process_id IS NOT NULL AND deadline_at IS NOT NULL)",
+        name="uploading_has_owner",
+    ),
+    UniqueConstraint("domain_id", "hash", "generation"),
+    Index(
+        "uq_blocks_live",
+        "domain_id",
+        "hash",
+        unique=True,
+        postgresql_where=text("state = 'live'"),
+        sqlite_where=text("state = 'live'"),
+    ),
+    Index(
+        "ix_blocks_uploading",
+        "deadline_at",
+        postgresql_where=text("state = 'uploading'"),
+        sqlite_where=text("state = 'uploading'"),
+    ),
+    Index(
+        "ix_blocks_unwanted",
+        "state_at",
+        postgresql_where=text("state IN ('condemned', 'deleting', 'lost')"),
+        sqlite_where=text("state IN ('condemned', 'deleting', 'lost')"),
+    ),
+    Index(
+        "ix_blocks_checked_at",
+        "checked_at",
+        postgresql_where=text("state = 'live'"),
+        sqlite_where=text("state = 'live'"),
+    ),
+)
+
+content_blocks = _table(
+    "content_blocks",
+    Column(
+        "content_id",
+        Number,
+        ForeignKey("contents.id", ondelete="RESTRICT"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("byte_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("block_id", Number, ForeignKey("blocks.id", ondelete="RESTRICT"), nullable=False),
+    Column("provisional", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint("byte_offset >= 0", name="byte_offset"),
+    CheckConstraint("size > 0", name="size"),
+    Index("ix_content_blocks_block_id", "block_id"),
+)
+"""The only references to blocks, in the order of ``byte_offset``. An upload writes them as it
+goes, under a content that is ``building``: they are its pins. The offset orders the blocks of
+a content, so there is no separate sequence number that could disagree with it."""
+
+versions = _table(
+    "versions",
+    _id(),
+    _ref("entry_id", "entries.id"),
+    Column("number", BigInteger, nullable=False),
+    Column("content_id", Number, ForeignKey("contents.id", ondelete="RESTRICT"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mime", Text, nullable=False),
+    _ref("author_id", "users.id", null=True),
+    _time("created_at"),
+    CheckConstraint("number >= 1", name="number"),
+    CheckConstraint("size >= 0", name="size"),
+    UniqueConstraint("entry_id", "number"),
+    Index("ix_versions_content_id", "content_id"),
+)
+
+uploads = _table(
+    "uploads",
+    _id(),
+    _ref("group_id", "groups.id"),
+    _ref("user_id", "users.id"),
+    Column("token_id", String(40)),
+    Column("protocol", String(8), nullable=False),
+    Column("content_id", Number, ForeignKey("contents.id", ondelete="SET NULL")),
+    Column("folder", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("mime", Text, nullable=False),
+    Column("raw_metadata", Text),
+    Column("expected_blake3", LargeBinary(32)),
+    Column("expected_sha256", LargeBinary(32)),
+    Column("byte_offset", BigInteger, nullable=False, server_default=text("0")),
+    Column("length", BigInteger),
+    Column("reserved", BigInteger, nullable=False, server_default=text("0")),
+    Column("epoch", BigInteger, nullable=False, server_default=text("0")),
+    _ref("holder_id", "processes.id", null=True),
+    Column("state", String(16), nullable=False),
+    Column("failure", String(32)),
+    Column("version_id", String(40)),
+    _time("created_at"),
+    _time("changed_at"),
+    _time("expires_at"),
+    _time("expires_cap_at"),
+    _one_of("protocol", Protocol, "protocol"),
+    _one_of("state", UploadState, "state"),
+    CheckConstraint("byte_offset >= 0 AND byte_offset <= length", name="byte_offset"),
+    CheckConstraint("length >= 0", name="length"),
+    CheckConstraint("reserved >= 0", name="reserved"),
+    CheckConstraint("state = 'open' OR reserved = 0", name="only_open_reserves"),
+    CheckConstraint("state <> 'open' OR content_id IS NOT NULL", name="open_has_content"),
+    CheckConstraint(
+        "state <> 'done' OR (version_id IS NOT NULL AND byte_offset = length)", name="done"
+    ),
+    CheckConstraint("length(expected_blake3) = 32", name="expected_blake3"),
+    CheckConstraint("length(expected_sha256) = 32", name="expected_sha256"),
+    Index(
+        "uq_uploads_content_id",
+        "content_id",
+        unique=True,
+        postgresql_where=text("state = 'open'"),
+        sqlite_where=text("state = 'open'"),
+    ),
+    Index("ix_uploads_content_id", "content_id"),
+    Index("ix_uploads_group_id", "group_id", "state"),
+    Index("ix_uploads_user_id", "user_id", "state"),
+    Index(
+        "ix_uploads_expires_at",
+        "expires_at",
+        postgresql_where=text("state = 'open'"),
+        sqlite_where=text("state = 'open'"),
+    ),
+)
+"""The row outlives completion, so that a lost answer can be asked again. ``content_id``
+becomes null only when the content is gone, which an open upload forbids."""
+
+quota_journal = _table(
+    "quota_journal",
+    Column("group_id", String(40), ForeignKey("groups.id", ondelete="RESTRICT"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _time("at"),
+    Column("actor_id", String(40)),
+    Column("cause", String(16), nullable=False),
+    Column("ref", Text),
+    Column("delta_used", BigInteger, nullable=False),
+    Column("delta_reserved", BigInteger, nullable=False),
+    Column("used_after", BigInteger, nullable=False),
+    Column("reserved_after", BigInteger, nullable=False),
+    CheckConstraint("seq >= 1", name="seq"),
+    CheckConstraint("used_after >= 0", name="used_after"),
+    CheckConstraint("reserved_after >= 0", name="reserved_after"),
+    CheckConstraint("delta_used <> 0 OR delta_reserved <> 0", name="moves"),
+)
+
+gc_queue = _table(
+    "gc_queue",
+    Column(
+        "block_id",
+        Number,
+        ForeignKey("blocks.id", ondelete="RESTRICT"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _time("not_before"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("reason", String(32), nullable=False),
+    _time("queued_at"),
+    CheckConstraint("attempts >= 0", name="attempts"),
+    Index("ix_gc_queue_not_before", "not_before"),
+)

@@ -1,0 +1,204 @@
+"""Queries on uploads. Every change of a running one goes through :func:`fence`.
+
+The row's lock is the first that a transaction takes, and ``epoch`` says who may write: a
+holder whose epoch was raised by somebody else finds zero rows and drops what it has.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from filestore.errors import NotFound, UploadGone, UploadTakenOver
+from filestore.meta.database import Tx
+from filestore.meta.tables import contents, now_us, uploads
+from filestore.model import ExpectedDigest, Protocol, UploadState
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One row of ``uploads``; sizes and offsets in bytes, times in microseconds."""
+
+    id: str
+    group_id: str
+    user_id: str
+    token_id: str | None
+    protocol: Protocol
+    content_id: int | None
+    folder: str
+    name: str
+    mime: str
+    raw_metadata: str | None
+    expected: ExpectedDigest
+    offset: int
+    length: int | None
+    reserved: int
+    epoch: int
+    holder_id: str | None
+    state: UploadState
+    failure: str | None
+    version_id: str | None
+    created_at: int
+    expires_at: int
+    expires_cap_at: int
+    now: int
+    domain_id: str | None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state is UploadState.OPEN
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its time has run out; it still is open until a transaction says otherwise."""
+        return self.is_open and self.expires_at <= self.now
+
+    @property
+    def building(self) -> int:
+        """The content under construction, which every open upload has."""
+        if self.content_id is None:
+            raise AssertionError(f"{self.id} is {self.state} and has no content")
+        return self.content_id
+
+
+_COLUMNS = (*uploads.c, now_us().label("now"), contents.c.domain_id)
+
+
+def _select() -> sa.Select[Any]:
+    return sa.select(*_COLUMNS).select_from(
+        uploads.outerjoin(contents, contents.c.id == uploads.c.content_id)
+    )
+
+
+def _upload(row: Any) -> Upload:
+    return Upload(
+        id=row.id,
+        group_id=row.group_id,
+        user_id=row.user_id,
+        token_id=row.token_id,
+        protocol=Protocol(row.protocol),
+        content_id=row.content_id,
+        folder=row.folder,
+        name=row.name,
+        mime=row.mime,
+        raw_metadata=row.raw_metadata,
+        expected=ExpectedDigest(row.expected_blake3, row.expected_sha256),
+        offset=row.byte_offset,
+        length=row.length,
+        reserved=row.reserved,
+        epoch=row.epoch,
+        holder_id=row.holder_id,
+        state=UploadState(row.state),
+        failure=row.failure,
+        version_id=row.version_id,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        expires_cap_at=row.expires_cap_at,
+        now=row.now,
+        domain_id=row.domain_id,
+    )
+
+
+async def insert(tx: Tx, values: dict[str, Any], *, expire_s: int, cap_s: int) -> None:
+    """A new open upload that expires ``expire_s`` after its last progress, ``cap_s`` at most."""
+    await tx.execute(
+        sa.insert(uploads).values(
+            **values,
+            state=UploadState.OPEN,
+            expires_at=now_us() + min(expire_s, cap_s) * 1_000_000,
+            expires_cap_at=now_us() + cap_s * 1_000_000,
+        )
+    )
+
+
+async def find(tx: Tx, upload_id: str) -> Upload | None:
+    """The upload as it is now, without a lock."""
+    row = (await tx.execute(_select().where(uploads.c.id == upload_id))).one_or_none()
+    return None if row is None else _upload(row)
+
+
+async def lock(tx: Tx, upload_id: str) -> Upload:
+    """The upload, its row locked until the transaction ends.
+
+    :raises NotFound: there is no such upload.
+    """
+    await tx.execute(sa.select(uploads.c.id).where(uploads.c.id == upload_id).with_for_update())
+    upload = await find(tx, upload_id)
+    if upload is None:
+        raise NotFound(what="upload")
+    return upload
+
+
+async def fence(tx: Tx, upload_id: str, epoch: int) -> Upload:
+    """The upload, locked, if it is open and still mine.
+
+    :raises UploadTakenOver: another request or process raised the epoch; drop what you have.
+    :raises UploadGone: it was ended meanwhile.
+    """
+    upload = await lock(tx, upload_id)
+    if not upload.is_open:
+        raise UploadGone(state=upload.state)
+    if upload.epoch != epoch:
+        raise UploadTakenOver()
+    return upload
+
+
+async def change(tx: Tx, upload: Upload, values: dict[str, Any]) -> None:
+    """Writes to an upload that this transaction has locked. ``offset`` never goes back.
+
+    :raises UploadTakenOver: the row is not the one that was locked (a bug elsewhere).
+    """
+    guard = [uploads.c.id == upload.id, uploads.c.epoch == upload.epoch]
+    if "byte_offset" in values:
+        guard.append(uploads.c.byte_offset <= values["byte_offset"])
+    changed = await tx.execute(
+        sa.update(uploads).where(*guard).values(changed_at=now_us(), **values)
+    )
+    if changed.rowcount != 1:
+        raise UploadTakenOver()
+
+
+async def let_go(tx: Tx, upload_id: str, epoch: int) -> None:
+    """Says that nobody holds the upload now, unless somebody else does already."""
+    await tx.execute(
+        sa.update(uploads)
+        .where(uploads.c.id == upload_id, uploads.c.epoch == epoch)
+        .values(holder_id=None)
+    )
+
+
+def slid_expiry(expire_s: int) -> Any:
+    """The new ``expires_at`` after progress: later by the sliding time, up to the cap."""
+    later = now_us() + expire_s * 1_000_000
+    return sa.case((later < uploads.c.expires_cap_at, later), else_=uploads.c.expires_cap_at)
+
+
+async def due(tx: Tx, *, limit: int) -> list[str]:
+    """Ids of open uploads whose time has run out, oldest first. A hint: it takes no lock."""
+    rows = await tx.execute(
+        sa.select(uploads.c.id)
+        .where(uploads.c.state == UploadState.OPEN, uploads.c.expires_at <= now_us())
+        .order_by(uploads.c.expires_at)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+async def count_open(tx: Tx, *, group_id: str | None = None, user_id: str | None = None) -> int:
+    """How many uploads run in a group or by a user."""
+    statement = sa.select(sa.func.count()).select_from(uploads)
+    statement = statement.where(uploads.c.state == UploadState.OPEN)
+    if group_id is not None:
+        statement = statement.where(uploads.c.group_id == group_id)
+    if user_id is not None:
+        statement = statement.where(uploads.c.user_id == user_id)
+    return int(await tx.scalar(statement) or 0)
+
+
+async def list_open(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list[Upload]:
+    """Running uploads of a group in the order of their ids."""
+    statement = _select().where(uploads.c.group_id == group_id, uploads.c.state == UploadState.OPEN)
+    if after is not None:
+        statement = statement.where(uploads.c.id > after)
+    rows = await tx.execute(statement.order_by(uploads.c.id).limit(limit))
+    return [_upload(row) for row in rows]

@@ -1,0 +1,144 @@
+"""Every change of a group's counters, each with its journal row in the same statement's lock.
+
+``used`` is the sum of the sizes of all versions, the trash included; ``reserved`` is what
+running uploads have set aside. No lock on a group's row is held over store I/O: callers do
+their transfers outside the transaction that calls these functions.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from filestore.errors import Json, NotFound, QuotaExceeded
+from filestore.meta.database import Tx
+from filestore.meta.tables import entries, groups, quota_journal, uploads, users, versions
+from filestore.model import MAX_INT, Actor, Cause, UploadState
+
+_NAMED_HOLDERS: Final = 10
+"""How many of the users who hold reservations a refusal names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of a group's counters, in bytes. ``ref`` names the upload or version."""
+
+    group_id: str
+    used: int
+    reserved: int
+    cause: Cause
+    ref: str
+
+
+async def apply(tx: Tx, actor: Actor, move: Move, *, within_limit: bool = False) -> None:
+    """Moves the counters and writes the journal row; does nothing when nothing moves.
+
+    With ``within_limit`` the statement commits only if used + reserved stay within the
+    limit in force; two that race for the last bytes are decided by the row's lock.
+
+    :raises QuotaExceeded: the group has no room; nothing is changed.
+    :raises NotFound: there is no such group any more.
+    """
+    if not move.used and not move.reserved:
+        return
+    values = {
+        groups.c.used: groups.c.used + move.used,
+        groups.c.reserved: groups.c.reserved + move.reserved,
+        groups.c.journal_seq: groups.c.journal_seq + 1,
+    }
+    change = sa.update(groups).where(groups.c.id == move.group_id, groups.c.deleted_at.is_(None))
+    if within_limit:
+        grows = move.used + move.reserved
+        change = change.where(groups.c.used + groups.c.reserved <= groups.c.quota_limit - grows)
+    row = (
+        await tx.execute(
+            change.values(values).returning(groups.c.used, groups.c.reserved, groups.c.journal_seq)
+        )
+    ).one_or_none()
+    if row is None:
+        raise await _refusal(tx, move)
+    await tx.execute(
+        quota_journal.insert().values(
+            group_id=move.group_id,
+            seq=row.journal_seq,
+            actor_id=actor.user_id,
+            cause=move.cause,
+            ref=move.ref,
+            delta_used=move.used,
+            delta_reserved=move.reserved,
+            used_after=row.used,
+            reserved_after=row.reserved,
+        )
+    )
+
+
+async def lock(tx: Tx, group_id: str) -> None:
+    """Takes the group's row first, for an act that learns only later how much it moves."""
+    await tx.execute(sa.select(groups.c.id).where(groups.c.id == group_id).with_for_update())
+
+
+async def reserve(tx: Tx, actor: Actor, group_id: str, size: int, ref: str) -> None:
+    """Sets ``size`` bytes aside for an upload.
+
+    :raises QuotaExceeded: the group has no room for them; nothing is changed.
+    """
+    move = Move(group_id, 0, size, Cause.RESERVE, ref)
+    await apply(tx, actor, move, within_limit=True)
+
+
+async def release(tx: Tx, actor: Actor, group_id: str, size: int, ref: str) -> None:
+    """Gives back what an upload had reserved and did not use."""
+    await apply(tx, actor, Move(group_id, 0, -size, Cause.RELEASE, ref))
+
+
+async def charge(
+    tx: Tx, actor: Actor, group_id: str, size: int, *, reserved: int, ref: str
+) -> None:
+    """Turns a reservation of at least ``size`` bytes into a charge of exactly ``size``."""
+    await apply(tx, actor, Move(group_id, size, -reserved, Cause.CHARGE, ref))
+
+
+async def trash_size(tx: Tx, group_id: str) -> int:
+    """Bytes that emptying the trash would free. Cost: what lies in the trash."""
+    gone = (
+        sa.select(entries.c.id)
+        .where(entries.c.group_id == group_id, entries.c.deleted_at.is_not(None))
+        .cte("gone", recursive=True)
+    )
+    below = gone.union(sa.select(entries.c.id).where(entries.c.parent_id == gone.c.id))
+    total = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0)).where(
+        versions.c.entry_id.in_(sa.select(below.c.id))
+    )
+    return int(await tx.scalar(total) or 0)
+
+
+async def _refusal(tx: Tx, move: Move) -> Exception:
+    group = (
+        await tx.execute(
+            sa.select(groups).where(groups.c.id == move.group_id, groups.c.deleted_at.is_(None))
+        )
+    ).one_or_none()
+    if group is None:
+        return NotFound(what="group")
+    held = sa.func.sum(uploads.c.reserved)
+    holders = await tx.execute(
+        sa.select(users.c.name, held.label("bytes"), sa.func.count().label("uploads"))
+        .join(users, users.c.id == uploads.c.user_id)
+        .where(uploads.c.group_id == move.group_id, uploads.c.state == UploadState.OPEN)
+        .where(uploads.c.reserved > 0)
+        .group_by(users.c.name)
+        .order_by(held.desc())
+        .limit(_NAMED_HOLDERS)
+    )
+    reserved_by: list[Json] = [
+        {"user": row.name, "bytes": int(row.bytes), "uploads": int(row.uploads)} for row in holders
+    ]
+    return QuotaExceeded(
+        needed=min(move.used + move.reserved, MAX_INT),
+        free=max(group.quota_limit - group.used - group.reserved, 0),
+        limit=group.quota_limit,
+        used=group.used,
+        reserved=group.reserved,
+        reserved_by=reserved_by,
+        freeable=await trash_size(tx, move.group_id),
+    )

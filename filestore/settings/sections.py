@@ -1,0 +1,449 @@
+"""Every setting: what it means, its range, its default, and why that is the default."""
+
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import parse_qsl, urlencode
+
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from filestore.model import GIB, KIB, MIB
+from filestore.settings.kinds import (
+    BlocksUrl,
+    DatabaseUrl,
+    HttpUrl,
+    Listen,
+    Networks,
+    Size,
+    setting,
+    split_listen,
+)
+
+_DAY_S: Final = 86_400
+_TIB: Final = 1024 * GIB
+
+
+class Section(BaseModel):
+    """One table of the TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans(cls, value: object) -> object:
+        """TOML's true would otherwise be taken for the number 1."""
+        if isinstance(value, bool):
+            raise ValueError("no setting is a yes or no")
+        return value
+
+
+class Server(Section):
+    """How clients reach the service, and how long it waits for them."""
+
+    data: Path = setting(
+        Path("filestore-data"),
+        "Folder of the embedded database and blocks, and of admin.token.",
+        allowed="a path; a relative one counts from the working folder",
+        why="the first start needs no set-up and no rights",
+    )
+    listen: Listen = setting(
+        "127.0.0.1:8080",
+        "Address and port that the service listens on; port 0 takes a free one.",
+        allowed="HOST:PORT, such as 0.0.0.0:8080 or [::]:8080",
+        why="nobody else reaches a service that has just been tried out",
+    )
+    workers: int = setting(
+        1,
+        "Processes that serve. More than 1 needs PostgreSQL.",
+        ge=1,
+        le=64,
+        why="SQLite takes one process, and hashing already uses several cores in threads",
+    )
+    base_url: HttpUrl | None = setting(
+        None,
+        "URL under which clients see the service. Not set: taken from each request.",
+        allowed="http:// or https://, host, maybe a port and a path",
+        example="https://files.example.org",
+        why="right unless a proxy changes host, scheme or path",
+    )
+    max_header_size: Size = setting(
+        64 * KIB,
+        "Bytes of one header or of the request line.",
+        ge=8 * KIB,
+        le=MIB,
+        why="long names in Upload-Metadata and 1,000 partial uploads in Upload-Concat fit",
+    )
+    header_timeout_s: float = setting(
+        15.0,
+        "Time in seconds for a new connection to send its first whole header.",
+        ge=1,
+        le=300,
+        why="a slow phone needs a few; a client that is silent on purpose gets no more",
+    )
+    keepalive_s: float = setting(
+        75.0,
+        "Time in seconds that an idle connection is kept.",
+        ge=0,
+        le=3600,
+        why="longer than proxies keep theirs (60 s), so they do not meet a closed connection",
+    )
+    read_timeout_s: float = setting(
+        60.0,
+        "Time in seconds without a byte after which an upload's request ends; its bytes are kept.",
+        ge=1,
+        le=3600,
+        why="long enough for a change of network, short enough to free the upload for its client",
+    )
+    shutdown_s: float = setting(
+        10.0,
+        "Time in seconds that running requests get to flush when the service stops.",
+        ge=0,
+        le=600,
+        why="containers are killed after 10 s, systemd's services after 90",
+    )
+    metrics: Literal["admin", "public"] = setting(
+        "admin",
+        "Who may read /metrics: site admins with their token, or everybody.",
+        allowed="admin or public",
+        why="figures tell how much a service is used; a scraper can be given a token",
+    )
+    trusted_proxies: Networks = setting(
+        (),
+        "Networks whose Forwarded and X-Forwarded-* headers are believed.",
+        allowed="a list of addresses or networks; in the environment separated by commas",
+        example='["127.0.0.1/32", "::1/128"]',
+        why="anybody can send these headers",
+    )
+
+    @property
+    def host(self) -> str:
+        return split_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return split_listen(self.listen)[1]
+
+
+class Database(Section):
+    """Where metadata lies."""
+
+    url: DatabaseUrl | None = setting(
+        None,
+        "URL of the database. Not set: SQLite in the data folder.",
+        allowed="sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME",
+        example="postgresql+asyncpg://filestore@/filestore?host=/run/postgresql",
+        why="the first start needs no server",
+        secret=True,
+    )
+    pool_size: int = setting(
+        10,
+        "Connections that each process keeps to PostgreSQL; readers of SQLite.",
+        ge=2,
+        le=200,
+        why="a transaction takes milliseconds; 8 processes stay below PostgreSQL's default of 100",
+    )
+
+
+class Blocks(Section):
+    """Where the bytes lie, and how they get there."""
+
+    url: BlocksUrl | None = setting(
+        None,
+        "URL of the block store. Not set: the folder blocks in the data folder.",
+        allowed="file:DIR or s3://HOST:PORT/BUCKET, with ?secure=false for plain HTTP",
+        example="s3://minio.example.org:9000/filestore",
+        why="the first start needs no server",
+    )
+    prefix: str = setting(
+        "blocks",
+        "What every key in a bucket begins with; ?prefix= in the URL wins. Not for a folder.",
+        pattern=r"^[0-9A-Za-z_-]{1,64}(?:/[0-9A-Za-z_-]{1,64}){0,3}$",
+        allowed="1 to 4 parts of letters, digits, '-' and '_' with slashes between",
+        why="a bucket can then hold something else as well",
+    )
+    put_deadline_s: float = setting(
+        600.0,
+        "Time in seconds after which a block that is not stored yet is given up.",
+        ge=10,
+        le=86_400,
+        why="ten full request timeouts; the collector waits twice this before it cleans up",
+    )
+    request_timeout_s: float = setting(
+        60.0,
+        "Time in seconds for one request to the block store.",
+        ge=1,
+        le=3600,
+        why="a block of 4 MiB that takes longer comes at less than 70 kB/s",
+    )
+    max_puts: int = setting(
+        16,
+        "Blocks that one process writes at a time.",
+        ge=1,
+        le=1024,
+        why="16 blocks of 1 MiB fill 10 Gbit/s if the store answers within 13 ms",
+    )
+    max_gets: int = setting(
+        32,
+        "Blocks that one process reads at a time.",
+        ge=1,
+        le=1024,
+        why="twice the writes: reads hold no row of the database meanwhile",
+    )
+    retries: int = setting(
+        5,
+        "Repetitions of a failed request, with growing pauses, before the client hears of it.",
+        ge=0,
+        le=20,
+        why="some 10 s in all, enough for a store to restart; then the client decides",
+    )
+    free_reserve_bytes: Size = setting(
+        64 * MIB,
+        "Bytes of the disk that blocks never use (folder only).",
+        ge=0,
+        le=_TIB,
+        why="the SQLite database beside them must still be able to write",
+    )
+    zstd_level: int = setting(
+        3,
+        "Effort of compression; a block that does not shrink is stored as it is.",
+        ge=1,
+        le=19,
+        why="zstd's own default; compression must keep up with a fast upload",
+    )
+
+
+class S3(Section):
+    """Keys and region of an S3 block store."""
+
+    access_key: SecretStr | None = setting(
+        None,
+        "Access key. Needed with an s3:// block store.",
+        allowed="text",
+        example="...",
+        why="there is no key that could be right by default",
+        secret=True,
+    )
+    secret_key: SecretStr | None = setting(
+        None,
+        "Secret key. Needed with an s3:// block store.",
+        allowed="text",
+        example="...",
+        why="there is no key that could be right by default",
+        secret=True,
+    )
+    region: str = setting(
+        "us-east-1",
+        "Region that requests are signed for; ?region= in the URL wins.",
+        pattern=r"^[0-9A-Za-z_-]{1,50}$",
+        allowed="1 to 50 letters, digits, '-' and '_'",
+        why="what MinIO and SeaweedFS take; always set, because asking the store blocks",
+    )
+
+
+class Transfer(Section):
+    """The hot path: memory, threads, and how much is under way at once."""
+
+    memory_budget_bytes: Size = setting(
+        192 * MIB,
+        "Bytes of buffers that all transfers of one process may hold together.",
+        ge=32 * MIB,
+        le=_TIB,
+        why="8 fast uploads with 3 buffers of 8 MiB each; a process stays below 512 MiB",
+    )
+    buffer_min_bytes: Size = setting(
+        64 * KIB,
+        "Bytes of an upload's buffer when it begins.",
+        ge=16 * KIB,
+        le=8 * MIB,
+        why="one full socket buffer: a slow upload holds no more than it needs",
+    )
+    buffer_max_bytes: Size = setting(
+        8 * MIB,
+        "Bytes that a fast upload's buffer grows to; one hop to a thread each.",
+        ge=64 * KIB,
+        le=64 * MIB,
+        why="a hop costs some 0.1 ms and hashing 8 MiB some 10 ms",
+    )
+    batches_in_flight: int = setting(
+        3,
+        "Batches of one upload that are being stored while the next is received.",
+        ge=1,
+        le=16,
+        why="hides one slow answer of the store; more only holds memory",
+    )
+    read_ahead: int = setting(
+        4,
+        "Blocks of one download that are fetched before they are needed.",
+        ge=1,
+        le=32,
+        why="4 blocks of 1 MiB bridge 30 ms of a store's answer at 1 Gbit/s",
+    )
+    provisional_rows: int = setting(
+        8,
+        "Blocks that the tail of an unfinished upload may be made of.",
+        ge=1,
+        le=64,
+        why="bounds what a resumed upload reads back, and garbage per break",
+    )
+    threads: int = setting(
+        4,
+        "Threads of one process that cut, hash, compress and read the disk.",
+        ge=1,
+        le=64,
+        why="the work runs without the interpreter's lock, so it fills up to 4 cores",
+    )
+    verify_wait_s: float = setting(
+        30.0,
+        "Time in seconds that an upload's last request waits for its digest to be computed.",
+        ge=0,
+        le=300,
+        why="below the 60 s after which common proxies give up; the client then asks again",
+    )
+    lock_wait_s: float = setting(
+        5.0,
+        "Time in seconds that a request waits for another one to let go of the same upload.",
+        ge=0.1,
+        le=60,
+        why="a holder only has to store what it has; the client asks again anyway",
+    )
+
+
+class Uploads(Section):
+    """Limits and life of unfinished uploads."""
+
+    max_size_bytes: Size = setting(
+        5 * _TIB,
+        "Bytes of one file, at most.",
+        ge=MIB,
+        le=1024 * _TIB,
+        why="the largest object of S3, which other tools can still take",
+    )
+    expire_after_s: int = setting(
+        _DAY_S,
+        "Time in seconds without progress after which an upload is given up.",
+        ge=60,
+        le=365 * _DAY_S,
+        why="a laptop may be closed overnight; its reservation blocks the group's quota",
+    )
+    expire_cap_s: int = setting(
+        30 * _DAY_S,
+        "Time in seconds after which an upload is given up, progress or not.",
+        ge=60,
+        le=3650 * _DAY_S,
+        why="5 TiB at 2 MB/s; a reservation cannot be kept for ever",
+    )
+    running_per_user: int = setting(
+        1000,
+        "Unfinished uploads of one user.",
+        ge=1,
+        le=1_000_000,
+        why="many small files at once are normal; a client in a loop is not",
+    )
+    running_per_group: int = setting(
+        2000,
+        "Unfinished uploads of one group.",
+        ge=1,
+        le=1_000_000,
+        why="two users at their limit; each costs a row and no memory",
+    )
+    reserve_step_bytes: Size = setting(
+        64 * MIB,
+        "Bytes reserved at a time for an upload of unknown length.",
+        ge=MIB,
+        le=_TIB,
+        why="one transaction a second at 64 MB/s, and little reserved in vain",
+    )
+
+
+class Groups(Section):
+    """What a new group gets."""
+
+    default_quota_bytes: Size = setting(
+        10 * GIB,
+        "Quota in bytes of a group that is created without one.",
+        ge=0,
+        le=1024 * _TIB,
+        why="enough to try, too little to fill a disk unseen",
+    )
+    trash_retention_s: int = setting(
+        30 * _DAY_S,
+        "Time in seconds that deleted files stay in the trash, charged to the group.",
+        ge=0,
+        le=3650 * _DAY_S,
+        why="a month is when people miss a file",
+    )
+
+
+class Gc(Section):
+    """Collection of what nothing refers to any more."""
+
+    grace_s: int = setting(
+        _DAY_S,
+        "Time in seconds between a block losing its last reference and its removal.",
+        ge=0,
+        le=365 * _DAY_S,
+        why="safe at 0; a day lets readers finish and last night's database backup be restored",
+    )
+
+
+class Log(Section):
+    """What goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info",
+        "Least grave messages that are written.",
+        allowed="debug, info, warning or error",
+        why="one line a request and one for what went wrong",
+    )
+    format: Literal["auto", "console", "json"] = setting(
+        "auto",
+        "Shape of a line; auto: console on a terminal, otherwise json.",
+        allowed="auto, console or json",
+        why="people read terminals, programs read the rest",
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, checked and frozen. Made by :func:`load`; tests may construct it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    server: Server = Server()
+    database: Database = Database()
+    blocks: Blocks = Blocks()
+    s3: S3 = S3()
+    transfer: Transfer = Transfer()
+    uploads: Uploads = Uploads()
+    groups: Groups = Groups()
+    gc: Gc = Gc()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed: no environment, unless :func:`load` reads it."""
+        return (init_settings,)
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, also when it is not set."""
+        if self.database.url is not None:
+            return self.database.url
+        return f"sqlite+aiosqlite:///{self.server.data / 'filestore.sqlite3'}"
+
+    @property
+    def blocks_url(self) -> str:
+        """The block store's URL, complete: of S3 with the prefix and region that are set."""
+        url = self.blocks.url or f"file:{self.server.data / 'blocks'}"
+        if not url.startswith("s3:"):
+            return url
+        base, _, query = url.partition("?")
+        given = {"prefix": self.blocks.prefix, "region": self.s3.region}
+        options = given | dict(parse_qsl(query, keep_blank_values=True))
+        return f"{base}?{urlencode(options, safe='/')}"

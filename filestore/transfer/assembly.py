@@ -1,0 +1,106 @@
+"""Puts the parts of the hot path together, as the settings say."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from filestore.acts.uploads import Limits
+from filestore.blocks.backend import Backend
+from filestore.blocks.verified import VerifiedReader
+from filestore.meta.database import Database
+from filestore.model import ChunkerParams
+from filestore.settings import Settings
+from filestore.transfer.background import run_forever
+from filestore.transfer.budget import MemoryBudget
+from filestore.transfer.digests import DigestKeeper
+from filestore.transfer.egress import Egress
+from filestore.transfer.engine import Engine, Tuning
+from filestore.transfer.placing import Placer
+from filestore.transfer.recording import Recorder
+from filestore.transfer.service import Transfers
+from filestore.transfer.tail import TailCache
+from filestore.transfer.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class HotPath:
+    """What the protocols use of it."""
+
+    engine: Engine
+    transfers: Transfers
+    egress: Egress
+
+
+@contextlib.asynccontextmanager
+async def running_hot_path(
+    settings: Settings, db: Database, store: Backend, process_id: str
+) -> AsyncIterator[HotPath]:
+    """The hot path, running; at the end its threads and tasks have ended.
+
+    Of the memory budget, uploads get a half, downloads three eighths, and the cache of tails
+    an eighth: a crowd of slow readers cannot keep uploads from memory, nor the other way.
+    """
+    total = settings.transfer.memory_budget_bytes
+    pool = ThreadPoolExecutor(settings.transfer.threads, thread_name_prefix="filestore-hash")
+    workers = Workers(pool)
+    reader = VerifiedReader(store)
+    placer = Placer(
+        db,
+        store,
+        workers,
+        process_id=process_id,
+        deadline_s=settings.blocks.put_deadline_s,
+        zstd_level=settings.blocks.zstd_level,
+    )
+    egress = Egress(
+        db, reader, MemoryBudget(total * 3 // 8), read_ahead=settings.transfer.read_ahead
+    )
+    engine = Engine(
+        db=db,
+        process_id=process_id,
+        workers=workers,
+        budget=MemoryBudget(total // 2),
+        placer=placer,
+        recorder=Recorder(db, placer, expire_s=settings.uploads.expire_after_s),
+        reader=reader,
+        egress=egress,
+        digests=DigestKeeper(),
+        tails=TailCache(total // 8),
+        limits=_limits(settings),
+        tuning=_tuning(settings),
+    )
+    transfers = Transfers(engine, ChunkerParams())
+    background = asyncio.create_task(run_forever(engine, transfers))
+    try:
+        yield HotPath(engine, transfers, egress)
+    finally:
+        background.cancel()
+        await asyncio.gather(background, return_exceptions=True)
+        await engine.digests.close()
+        await placer.close()
+        pool.shutdown()
+
+
+def _limits(settings: Settings) -> Limits:
+    uploads = settings.uploads
+    return Limits(
+        max_size=uploads.max_size_bytes,
+        expire_s=uploads.expire_after_s,
+        cap_s=uploads.expire_cap_s,
+        per_user=uploads.running_per_user,
+        per_group=uploads.running_per_group,
+        reserve_step=uploads.reserve_step_bytes,
+    )
+
+
+def _tuning(settings: Settings) -> Tuning:
+    transfer = settings.transfer
+    return Tuning(
+        buffer_min=transfer.buffer_min_bytes,
+        buffer_max=transfer.buffer_max_bytes,
+        batches_in_flight=transfer.batches_in_flight,
+        verify_wait_s=transfer.verify_wait_s,
+        lock_wait_s=transfer.lock_wait_s,
+    )

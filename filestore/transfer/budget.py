@@ -1,0 +1,110 @@
+"""One memory budget for all transfers of the process.
+
+Buffers wait for it; what is already in hand (the bytes behind the last cut) is charged
+without waiting. When it is short, the holders who have been idle longest are asked to put
+what they hold into the store and let go of it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from filestore.model import MIB
+
+_SHORT: Final = 0.75
+"""Part of the budget from which idle holders are asked to let go: a quarter stays for those
+that are fast, so that they do not wait for the flushes of the slow."""
+
+
+class Grant:
+    """Bytes of the budget that one holder has; grows and shrinks, ends at zero."""
+
+    def __init__(self, budget: "MemoryBudget", size: int = 0) -> None:
+        self._budget = budget
+        self.size = size
+
+    def set(self, size: int) -> None:
+        """Now this many bytes are held. Never waits, so it can exceed the budget for a moment."""
+        self._budget._add(size - self.size)
+        self.size = size
+
+    def release(self) -> None:
+        """Gives everything back; again is harmless."""
+        self.set(0)
+
+
+class MemoryBudget:
+    """Hands out grants, in order of asking; waiters hold nothing of what they wait for."""
+
+    def __init__(self, total: int = 192 * MIB) -> None:
+        self.total = total
+        self.used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._holders: dict[object, tuple[Callable[[], int], Callable[[], None]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryBudget {self.used} of {self.total}, {len(self._waiting)} waiting>"
+
+    @property
+    def is_short(self) -> bool:
+        return self.used > self.total * _SHORT
+
+    async def take(self, size: int) -> Grant:
+        """A grant of ``size`` bytes, as soon as there is room; a lone holder always gets it."""
+        if self._waiting or not self._fits(size):
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((size, turn))
+            self.relieve()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                self._forget(turn, size)
+                raise
+        else:
+            self.used += size
+        return Grant(self, size)
+
+    def register(self, key: object, held: Callable[[], int], let_go: Callable[[], None]) -> None:
+        """Makes a holder known: ``held`` is what it could give back, ``let_go`` asks for it."""
+        self._holders[key] = (held, let_go)
+
+    def unregister(self, key: object) -> None:
+        self._holders.pop(key, None)
+
+    def touch(self, key: object) -> None:
+        """``key`` made progress: it is asked to let go after those that did not."""
+        if key in self._holders:
+            self._holders[key] = self._holders.pop(key)
+
+    def relieve(self) -> None:
+        """Asks idle holders, longest idle first, until enough would come back."""
+        wanted = self.used - int(self.total * _SHORT)
+        wanted += sum(size for size, _ in self._waiting)
+        for held, let_go in list(self._holders.values()):
+            if wanted <= 0:
+                return
+            size = held()
+            if size > 0:
+                let_go()
+                wanted -= size
+
+    def _fits(self, size: int) -> bool:
+        return self.used + size <= self.total or self.used == 0
+
+    def _add(self, change: int) -> None:
+        self.used += change
+        if change > 0 and self.is_short:
+            self.relieve()
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, turn = self._waiting.popleft()
+            if not turn.done():
+                self.used += size
+                turn.set_result(None)
+
+    def _forget(self, turn: "asyncio.Future[None]", size: int) -> None:
+        if turn.done() and not turn.cancelled():
+            self._add(-size)
+            return
+        self._waiting = deque(item for item in self._waiting if item[1] is not turn)
+        self._add(0)

@@ -1,0 +1,307 @@
+"""One upload request: receive > cut > hash > deduplicate > store > record.
+
+Three stages run at the same time and hand on bounded work: *read* (:mod:`.reading`) drains
+the socket, *cut* (:mod:`.slicing`) makes one hop to a worker thread per buffer, *record*
+(:mod:`.committing`) commits batches in order while the blocks of the next are on their way to
+the store.
+
+What was received before the client went away, or before another request asked for the upload,
+is kept: the bytes behind the last cut are stored as the provisional tail (:mod:`.tail`).
+"""
+
+import asyncio
+import hmac
+from dataclasses import dataclass
+from functools import partial
+
+from filestore.acts import uploads as acts
+from filestore.errors import (
+    ChecksumMismatch,
+    FilestoreError,
+    LengthExceeded,
+    QuotaExceeded,
+    TailLost,
+)
+from filestore.meta import uploads
+from filestore.meta.database import Tx
+from filestore.meta.uploads import Upload
+from filestore.model import Actor, ChunkerParams
+from filestore.transfer.budget import Grant
+from filestore.transfer.committing import Committer
+from filestore.transfer.engine import Engine
+from filestore.transfer.placing import Placement
+from filestore.transfer.reading import Filled, Reader
+from filestore.transfer.recording import Row
+from filestore.transfer.slicing import Slicer
+from filestore.transfer.source import ByteSource, End
+from filestore_chunker import FileHasher
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What the body of one request must hash to; ``algorithm`` as :mod:`hashlib` names it."""
+
+    algorithm: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch on its way to being recorded, up to ``end``."""
+
+    rows: list[Row]
+    end: int
+    placing: "asyncio.Task[Placement] | None" = None
+    state: FileHasher | None = None
+    grant: Grant | None = None
+    is_settling: bool = False
+    is_last: bool = False
+
+
+class _Discard(Exception):
+    """A body with a checksum broke off: nothing of it can be verified, so nothing is kept."""
+
+
+class Ingest:
+    """Takes the body of one request into an upload that the caller holds under its epoch.
+
+    ``ends_with_body`` completes an upload of unknown length at the regular end of the body,
+    and only then keeps anything.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        actor: Actor,
+        upload: Upload,
+        source: ByteSource,
+        *,
+        tail: list[tuple[int, int]],
+        params: ChunkerParams,
+        checksum: Checksum | None = None,
+        ends_with_body: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._actor = actor
+        self._upload = upload
+        self._checksum = checksum
+        self._ends_with_body = ends_with_body
+        algorithm = None if checksum is None else checksum.algorithm
+        self._slicer = Slicer(engine, upload, params, tail, body_algorithm=algorithm)
+        self._committer = Committer(engine, actor, upload, is_staged=checksum is not None)
+        top = engine.limits.max_size if upload.length is None else upload.length
+        self._reader = Reader(
+            source,
+            engine.budget,
+            limit=top - upload.offset,
+            smallest=engine.tuning.buffer_min,
+            largest=engine.tuning.buffer_max,
+        )
+        self._works: asyncio.Queue[_Work | None] = asyncio.Queue(engine.tuning.batches_in_flight)
+        self._held = Grant(engine.budget)
+        self._reserved = upload.reserved
+        self._wants_flush = False
+        self.is_done = False
+        self.end: End | None = None
+
+    def __repr__(self) -> str:
+        return f"<Ingest of {self._upload.id}: {self.offset} of {self._slicer.position} recorded>"
+
+    @property
+    def error(self) -> FilestoreError | None:
+        """What broke the body off, if it was not its regular end."""
+        return self._reader.error
+
+    @property
+    def offset(self) -> int:
+        """How far the upload is durably recorded."""
+        return self._committer.offset
+
+    def leave(self) -> None:
+        """Asks to stop reading, save what came, and let go. Returns at once."""
+        self._reader.ask()
+
+    async def run(self) -> None:
+        """Takes the body; afterwards ``offset``, ``is_done`` and ``end`` say how far it came.
+
+        :raises LengthExceeded: more bytes than welcome; nothing of the last batch is kept.
+        :raises ChecksumMismatch: nothing of the body is kept.
+        :raises DigestMismatch: the whole file is not what was expected; the upload has failed.
+        :raises Verifying: repeat; the last batch is not recorded, all before it is.
+        :raises TailLost: stored bytes of the upload are lost; it has failed.
+        :raises UploadTakenOver: fenced; what is not in ``offset`` was not kept.
+        :raises QuotaExceeded: an upload of unknown length outgrew the group's room.
+        :raises StoreUnavailable: what is not in ``offset`` was not kept; the client repeats it.
+        """
+        budget = self._engine.budget
+        budget.register(self, self._could_give_back, self._ask_flush)
+        if self._upload.expected and self._slicer.hasher is None:
+            self._committer.chase(self._slicer.tail_start)
+        try:
+            await self._run_stages()
+        except _Discard:
+            await self._committer.unstage()
+        except TailLost:
+            await self._committer.fail("tail-lost")
+            raise
+        except FilestoreError:
+            await self._committer.unstage()
+            raise
+        finally:
+            budget.unregister(self)
+            self._give_up()
+
+    async def _run_stages(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._reader.run())
+                group.create_task(self._cut_all())
+                group.create_task(self._record_all())
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _cut_all(self) -> None:
+        end: End | None = None
+        while end is None:
+            filled = await self._reader.queue.get()
+            end = filled.end
+            try:
+                await self._take(filled)
+            except BaseException:
+                filled.release()
+                raise
+        await self._take_end(end)
+        await self._works.put(None)
+
+    async def _take(self, filled: Filled) -> None:
+        if filled.size:
+            await self._reserve(self._slicer.position + filled.size)
+            rows = await self._slicer.take(filled.pieces, filled.size)
+            filled.pieces.clear()
+            self._held.set(self._slicer.held_size)
+            self._engine.budget.touch(self)
+            if rows and filled.grant is not None:
+                filled.grant.set(sum(row.size for row in rows))
+                await self._submit(_Work(rows, rows[-1].end, grant=filled.grant))
+                filled.grant = None
+        filled.release()
+        if self._wants_flush and filled.end is None:
+            await self._let_go()
+
+    async def _take_end(self, end: End) -> None:
+        self.end = end
+        if end is End.TOO_LONG:
+            top = self._upload.length or self._engine.limits.max_size
+            raise LengthExceeded(expected=top, got=top + 1)
+        if self._checksum is not None:
+            self._verify_body(self._checksum, end)
+        position = self._slicer.position
+        if position == self._upload.length or (self._ends_with_body and end is End.BODY):
+            rows = await self._slicer.finish()
+            await self._submit(_Work(rows, position, is_last=True))
+        elif not self._ends_with_body:
+            rows, start, pending = await self._slicer.flush()
+            is_settling = self._checksum is not None
+            await self._submit(_Work(rows, position, is_settling=is_settling))
+            await self._works.join()
+            if pending:
+                self._engine.tails.keep(self._upload.id, start, pending)
+
+    def _verify_body(self, checksum: Checksum, end: End) -> None:
+        if end is not End.BODY:
+            raise _Discard
+        if not hmac.compare_digest(self._slicer.body_digest, checksum.digest):
+            raise ChecksumMismatch(algorithm=checksum.algorithm)
+
+    async def _let_go(self) -> None:
+        """Saves the bytes behind the last cut and gives their memory back."""
+        self._wants_flush = False
+        rows, _, _ = await self._slicer.flush()
+        await self._submit(_Work(rows, self._slicer.position))
+        await self._works.join()
+        self._slicer.drop()
+        self._held.release()
+
+    async def _submit(self, work: _Work) -> None:
+        """Begins to place a batch and queues it for recording, in order."""
+        if not work.rows and not work.is_last and not work.is_settling:
+            return
+        if work.rows:
+            data = {row.hash: row.data for row in work.rows}
+            domain = str(self._upload.domain_id)
+            work.placing = asyncio.create_task(self._engine.placer.place(domain, data))
+        work.state = self._slicer.state_at(work.end)
+        await self._works.put(work)
+
+    async def _reserve(self, end: int) -> None:
+        """Sets quota aside for an upload of unknown length before its bytes are stored."""
+        if self._upload.length is not None or end <= self._reserved:
+            return
+        step = min(end + self._engine.limits.reserve_step, self._engine.limits.max_size)
+        try:
+            self._reserved = await self._engine.db.transact(partial(self._reserve_to, step))
+        except QuotaExceeded:
+            self._reserved = await self._engine.db.transact(partial(self._reserve_to, end))
+
+    async def _reserve_to(self, end: int, tx: Tx) -> int:
+        upload = await uploads.fence(tx, self._upload.id, self._upload.epoch)
+        return await acts.reserve_on(tx, self._actor, upload, end, self._engine.limits)
+
+    async def _record_all(self) -> None:
+        while (work := await self._works.get()) is not None:
+            try:
+                await self._record(work)
+            finally:
+                if work.grant is not None:
+                    work.grant.release()
+            self._works.task_done()
+
+    async def _record(self, work: _Work) -> None:
+        placement = Placement(str(self._upload.domain_id), {})
+        if work.placing is not None:
+            placement = await work.placing
+        if work.is_last:
+            await self._committer.finish(work.rows, placement, work.end, self._slicer.hasher)
+            self.is_done = True
+        elif work.is_settling:
+            await self._committer.settle(work.rows, placement, work.end, work.state)
+        else:
+            await self._committer.add(work.rows, placement, work.state)
+
+    def _could_give_back(self) -> int:
+        """A staged body holds its tail until it is verified."""
+        return 0 if self._checksum is not None or self._wants_flush else self._held.size
+
+    def _ask_flush(self) -> None:
+        self._wants_flush = True
+        self._reader.nudge()
+
+    def _give_up(self) -> None:
+        """Returns the memory and the placements of what was not recorded."""
+        self._held.release()
+        while not self._reader.queue.empty():
+            self._reader.queue.get_nowait().release()
+        while not self._works.empty():
+            work = self._works.get_nowait()
+            if work is None:
+                continue
+            if work.grant is not None:
+                work.grant.release()
+            if work.placing is not None:
+                self._engine.placer.give_up(work.placing)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended the stages: the first error of ours, else the first error."""
+    found: list[BaseException] = []
+
+    def collect(group: BaseExceptionGroup[BaseException]) -> None:
+        for error in group.exceptions:
+            if isinstance(error, BaseExceptionGroup):
+                collect(error)
+            else:
+                found.append(error)
+
+    collect(errors)
+    ours = [error for error in found if isinstance(error, FilestoreError | _Discard)]
+    return (ours or found)[0]

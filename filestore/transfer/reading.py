@@ -1,0 +1,123 @@
+"""The first stage: drains the socket into buffers as fast as memory allows.
+
+Buffers begin at 64 KiB and grow while the stream fills them quickly, so that an idle upload
+costs little and a fast one makes few hops. A buffer is a list of the pieces as they came from
+the socket; the worker thread joins them, so nothing is copied on the event loop.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from filestore.errors import FilestoreError, RequestTimeout
+from filestore.model import KIB, MIB
+from filestore.transfer.budget import Grant, MemoryBudget
+from filestore.transfer.source import Broken, ByteSource, End
+
+_FAST_S: Final = 0.25
+"""A buffer that fills in this time is followed by a larger one; at 8 MiB that is 32 MiB/s."""
+_SLOW_S: Final = 2.0
+"""A buffer that is not full after this time is handed on, and a smaller one follows."""
+_GROWTH: Final = 4
+
+
+@dataclass(slots=True)
+class Filled:
+    """A buffer that was read. ``end`` is set on the last one, which may be empty."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+    grant: Grant | None = None
+    end: End | None = None
+
+    def release(self) -> None:
+        if self.grant is not None:
+            self.grant.release()
+
+
+class Reader:
+    """Reads one body into a queue of one buffer. ``limit`` is how many bytes are welcome."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        budget: MemoryBudget,
+        *,
+        limit: int,
+        smallest: int = 64 * KIB,
+        largest: int = 8 * MIB,
+    ) -> None:
+        self._source = source
+        self._budget = budget
+        self._left = limit
+        self._smallest = smallest
+        self._largest = largest
+        self._target = smallest
+        self._filling = Filled()
+        self.error: FilestoreError | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._is_asked = False
+        self.queue: asyncio.Queue[Filled] = asyncio.Queue(1)
+
+    def ask(self) -> None:
+        """Asks to stop reading and to hand on what is there. Again is harmless."""
+        self._is_asked = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def nudge(self) -> None:
+        """Hands on an empty buffer, so that whoever waits for one looks around."""
+        if self.queue.empty():
+            self.queue.put_nowait(Filled())
+
+    async def run(self) -> None:
+        """Reads to the end of the body, or until asked to stop; the last buffer says why.
+
+        Cancelled by anyone but :meth:`ask`, it drops what it has.
+        """
+        end = End.ASKED
+        if not self._is_asked:
+            self._task = asyncio.current_task()
+            try:
+                end = await self._read()
+            except asyncio.CancelledError:
+                if not self._is_asked:
+                    self._filling.release()
+                    raise
+            finally:
+                self._task = None
+        self._filling.end = end
+        await self.queue.put(self._filling)
+
+    async def _read(self) -> End:
+        while True:
+            self._filling = Filled(grant=await self._budget.take(2 * self._target))
+            end = await self._fill(self._filling)
+            if end is not None:
+                return end
+            await self.queue.put(self._filling)
+            self._filling = Filled()
+
+    async def _fill(self, filled: Filled) -> End | None:
+        """Fills one buffer; why reading ended, or None if it did not."""
+        began = time.monotonic()
+        while filled.size < self._target:
+            try:
+                piece = await self._source.read()
+            except (Broken, RequestTimeout) as err:
+                self.error = err
+                return End.BROKEN
+            if not piece:
+                return End.BODY
+            if len(piece) > self._left:
+                return End.TOO_LONG
+            self._left -= len(piece)
+            filled.pieces.append(piece)
+            filled.size += len(piece)
+            if time.monotonic() - began > _SLOW_S:
+                self._target = max(self._target // _GROWTH, self._smallest)
+                return None
+        if time.monotonic() - began < _FAST_S:
+            self._target = min(self._target * _GROWTH, self._largest)
+        return None

@@ -1,0 +1,193 @@
+"""Recording a batch: the one transaction that makes live, pins, and moves the offset.
+
+Only what this committed is acknowledged. The buffers of the batch are kept until then, so
+whatever changed under it (a block reaped or collected, another process first with the same
+bytes) is answered by placing again and recording again.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from sqlalchemy.exc import IntegrityError
+
+from filestore.blocks.port import Buffer
+from filestore.errors import DatabaseUnavailable, UploadTakenOver
+from filestore.meta import blocks, contents, uploads
+from filestore.meta.database import Database, Tx, violates
+from filestore.meta.uploads import Upload
+from filestore.transfer.placing import Placed, Placement, Placer
+
+_ATTEMPTS: Final = 20
+"""Tries of one batch. Each failure means that another process changed one of its blocks
+between two statements; twenty in a row mean that something is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A reference about to be written: where in the file, which block, and its bytes."""
+
+    offset: int
+    hash: bytes
+    data: Buffer
+    provisional: bool = False
+
+    @property
+    def size(self) -> int:
+        return memoryview(self.data).nbytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows in order without gaps. Those already recorded in [``start``, ``durable``) go.
+
+    ``offset`` is the upload's durable offset before the batch, ``new_offset`` after it: the
+    same for rows that are only staged.
+    """
+
+    rows: Sequence[Row]
+    offset: int
+    new_offset: int
+
+    @property
+    def start(self) -> int:
+        return self.rows[0].offset if self.rows else self.new_offset
+
+
+Finish = Callable[[Tx, Upload], Awaitable[None]]
+"""What else happens in the transaction of the last batch: the upload becomes a version."""
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A block of mine that another process was first to make live: mine is condemned."""
+
+    losers: dict[bytes, Placed] = field(default_factory=dict)
+
+
+class _Changed(Exception):
+    """These blocks are no longer what they were when they were placed."""
+
+    def __init__(self, hashes: Sequence[bytes]) -> None:
+        super().__init__(f"{len(hashes)} blocks")
+        self.hashes = hashes
+
+
+class Recorder:
+    """Records batches of uploads that the caller holds under an epoch."""
+
+    def __init__(self, db: Database, placer: Placer, *, expire_s: int) -> None:
+        self._db = db
+        self._placer = placer
+        self._expire_s = expire_s
+
+    async def record(
+        self,
+        upload: Upload,
+        batch: Batch,
+        placement: Placement,
+        *,
+        finish: Finish | None = None,
+    ) -> None:
+        """Commits the batch; its placement is released whatever happens.
+
+        :raises UploadTakenOver: the epoch or the offset is another's now; nothing is recorded.
+        :raises UploadGone: the upload was ended; nothing is recorded.
+        :raises StoreUnavailable: a block had to be stored again and could not be. Retryable.
+        """
+        lost = _Lost()
+        try:
+            for _ in range(_ATTEMPTS):
+                try:
+                    act = partial(self._act, upload, batch, placement, lost, finish)
+                    return await self._db.transact(act)
+                except IntegrityError as err:
+                    if not violates(err, "uq_blocks_live"):
+                        raise
+                    await self._yield_to_winners(placement, lost)
+                except _Changed as err:
+                    await self._place_again(batch, placement, err.hashes)
+            raise DatabaseUnavailable(retry_after_s=5)
+        finally:
+            self._placer.release(placement)
+
+    async def _act(
+        self,
+        claim: Upload,
+        batch: Batch,
+        placement: Placement,
+        lost: _Lost,
+        finish: Finish | None,
+        tx: Tx,
+    ) -> None:
+        upload = await uploads.fence(tx, claim.id, claim.epoch)
+        if upload.offset != batch.offset:
+            raise UploadTakenOver()
+        if finish is not None:
+            await finish(tx, upload)
+        content_id = claim.building
+        gone = await contents.remove_rows(tx, content_id, start=batch.start, end=batch.offset)
+        losers = sorted(lost.losers.values(), key=lambda placed: placed.block_id)
+        await blocks.enqueue(tx, [*gone, *(at.block_id for at in losers)], "superseded")
+        for loser in losers:
+            await blocks.condemn_uploading(tx, loser.block_id, loser.generation or "")
+        await self._pin(tx, placement.blocks)
+        rows = [
+            (row.offset, row.size, placement.blocks[row.hash].block_id, row.provisional)
+            for row in batch.rows
+        ]
+        await contents.add_rows(tx, content_id, rows)
+        if finish is None:
+            await uploads.change(
+                tx,
+                upload,
+                {
+                    "byte_offset": batch.new_offset,
+                    "expires_at": uploads.slid_expiry(self._expire_s),
+                },
+            )
+
+    async def _pin(self, tx: Tx, placed: dict[bytes, Placed]) -> None:
+        """Pins the known blocks by id, then makes mine live by hash."""
+        known = {key: at.block_id for key, at in placed.items() if at.generation is None}
+        pinned = await blocks.pin_live(tx, known.values())
+        changed = [key for key, block_id in known.items() if block_id not in pinned]
+        for key in sorted(key for key, at in placed.items() if at.generation is not None):
+            at = placed[key]
+            assert at.generation is not None
+            is_live = await blocks.make_live(
+                tx, at.block_id, at.generation, stored_size=at.stored_size, codec=at.codec
+            )
+            if not is_live and not await blocks.pin_live(tx, [at.block_id]):
+                changed.append(key)
+        if changed:
+            raise _Changed(changed)
+
+    async def _yield_to_winners(self, placement: Placement, lost: _Lost) -> None:
+        """Uses the blocks that others made live first; mine are condemned with the batch.
+
+        A winner that is no longer live when we look is none: mine is tried again.
+        """
+        mine = {key: at for key, at in placement.blocks.items() if at.generation is not None}
+        winners = await self._db.read(
+            partial(blocks.find_live, domain_id=placement.domain, hashes=list(mine))
+        )
+        for key, block_id in winners.items():
+            if block_id != mine[key].block_id:
+                lost.losers[key] = mine[key]
+                placement.blocks[key] = Placed(block_id)
+
+    async def _place_again(
+        self, batch: Batch, placement: Placement, hashes: Sequence[bytes]
+    ) -> None:
+        self._placer.forget(placement.domain, hashes)
+        wanted = set(hashes)
+        data = {row.hash: row.data for row in batch.rows if row.hash in wanted}
+        again = await self._placer.place(placement.domain, data)
+        placement.blocks.update(again.blocks)
+        placement.flights += again.flights

@@ -1,0 +1,285 @@
+"""Uploads as the protocols see them: begin, append, ask, end; one session for all of them."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from filestore.acts import uploads as acts
+from filestore.errors import (
+    BadRequest,
+    DigestMismatch,
+    LengthExceeded,
+    NotFound,
+    OffsetMismatch,
+    Stopping,
+    TooLarge,
+    UploadGone,
+    UploadTakenOver,
+)
+from filestore.meta import blocks, contents, uploads
+from filestore.meta.database import Tx
+from filestore.meta.uploads import Upload
+from filestore.model import Actor, ChunkerParams, UploadState
+from filestore.transfer.engine import Engine
+from filestore.transfer.holders import Holders, Turn
+from filestore.transfer.ingest import Checksum, Ingest
+from filestore.transfer.source import ByteSource, End
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one request appends: where, the bytes, and what it says of them.
+
+    ``announced`` is the body's Content-Length, ``length`` the upload's if it is said now.
+    """
+
+    offset: int
+    source: ByteSource
+    announced: int | None = None
+    length: int | None = None
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    upload: Upload
+    tail: list[tuple[int, int]]
+    params: ChunkerParams
+
+
+class Transfers:
+    """The uploads of this process. Who may do what has been decided by the caller."""
+
+    def __init__(self, engine: Engine, params: ChunkerParams) -> None:
+        self._engine = engine
+        self._params = params
+        self._holders = Holders(engine.tuning.lock_wait_s)
+        self._is_stopping = False
+
+    async def begin(self, actor: Actor, request: acts.Request) -> Upload:
+        """A new upload with its reservation; one of length 0 is done when this returns.
+
+        :raises TooLarge, QuotaExceeded, TooMany, Conflict: nothing was created.
+        :raises DigestMismatch: the empty file is not what was expected; nothing was created.
+        """
+        wrong = acts.mismatch_of_nothing(request.expected)
+        if request.length == 0 and wrong is not None:
+            algorithm, wanted, got = wrong
+            raise DigestMismatch(algorithm=algorithm, expected=wanted.hex(), got=got.hex())
+        act = partial(
+            acts.begin,
+            actor=actor,
+            request=request,
+            params=self._params,
+            limits=self._engine.limits,
+        )
+        return await self._engine.db.transact(act)
+
+    async def find(self, upload_id: str) -> Upload:
+        """The upload as it is recorded; disturbs nobody.
+
+        :raises NotFound: there is no such upload.
+        """
+        upload = await self._engine.db.read(partial(uploads.find, upload_id=upload_id))
+        if upload is None:
+            raise NotFound(what="upload")
+        return upload
+
+    async def status(self, upload_id: str) -> Upload:
+        """The upload with an offset at which the next append will be welcome.
+
+        A request that is appending saves what it has and ends first.
+
+        :raises UploadGone: it expired, failed, or was terminated.
+        """
+        async with self._holders.turn(upload_id):
+            upload = await self.find(upload_id)
+            if upload.is_due or (upload.is_open and upload.holder_id is not None):
+                upload = await self._engine.db.transact(partial(self._fence_off, upload_id))
+        return _present(upload)
+
+    async def append(self, actor: Actor, upload_id: str, piece: Piece) -> Upload:
+        """Takes the bytes; the upload afterwards, done if they were the last.
+
+        :raises OffsetMismatch: they do not begin where the upload stands; nothing is taken.
+        :raises LengthExceeded: more bytes than the upload has.
+        :raises UploadGone: the upload is over.
+        :raises UploadTakenOver: another request went on with it; what came before is kept.
+        :raises RequestTimeout: the client was silent; what came before is kept.
+        :raises Stopping: the server is; what came before is kept.
+        """
+        async with self._holders.turn(upload_id) as turn:
+            claim = await self._engine.db.transact(
+                partial(self._take_over, actor, upload_id, piece)
+            )
+            if not claim.upload.is_open:
+                return await _replayed(claim.upload, piece)
+            try:
+                _check_announced(claim.upload, piece, self._engine.limits.max_size)
+                ingest = self._ingest(actor, claim, piece)
+                await self._run(ingest, turn)
+            finally:
+                await self._let_go(claim.upload)
+        self._raise_end(ingest)
+        return await self.find(upload_id)
+
+    async def put(self, actor: Actor, request: acts.Request, source: ByteSource) -> Upload:
+        """A whole file in one request: it appears, or nothing is left behind.
+
+        :raises FilestoreError: as for :meth:`append`; the upload is ended.
+        """
+        upload = await self.begin(actor, request)
+        if not upload.is_open:
+            return upload
+        async with self._holders.turn(upload.id) as turn:
+            claim = await self._engine.db.transact(
+                partial(self._take_over, actor, upload.id, Piece(0, source))
+            )
+            ingest = self._ingest(actor, claim, Piece(0, source), whole=request.length is None)
+            try:
+                await self._run(ingest, turn)
+            finally:
+                if not ingest.is_done:
+                    await self._end(actor, upload.id)
+        self._raise_end(ingest)
+        return await self.find(upload.id)
+
+    async def terminate(self, actor: Actor, upload_id: str) -> None:
+        """Ends an open upload and frees its reservation; forgets a finished one, never its file.
+
+        :raises UploadGone: it is over already.
+        """
+        async with self._holders.turn(upload_id):
+            await self._engine.db.transact(partial(self._terminate, actor, upload_id))
+        self._engine.digests.forget(upload_id)
+        self._engine.tails.drop(upload_id)
+
+    def stop(self) -> None:
+        """Asks every running request to save what it has; they end with ``Stopping``."""
+        self._is_stopping = True
+        self._holders.ask_all()
+
+    def _ingest(self, actor: Actor, claim: _Claim, piece: Piece, *, whole: bool = False) -> Ingest:
+        return Ingest(
+            self._engine,
+            actor,
+            claim.upload,
+            piece.source,
+            tail=claim.tail,
+            params=claim.params,
+            checksum=piece.checksum,
+            ends_with_body=whole,
+        )
+
+    async def _run(self, ingest: Ingest, turn: Turn) -> None:
+        turn.on_ask(ingest.leave)
+        if self._is_stopping:
+            ingest.leave()
+        await ingest.run()
+
+    def _raise_end(self, ingest: Ingest) -> None:
+        if ingest.is_done:
+            return
+        if ingest.error is not None:
+            raise ingest.error
+        if ingest.end is End.ASKED:
+            raise Stopping(retry_after_s=2) if self._is_stopping else UploadTakenOver()
+
+    async def _take_over(self, actor: Actor, upload_id: str, piece: Piece, tx: Tx) -> _Claim:
+        """One transaction: raises the epoch, removes what was staged, reads offset and tail."""
+        upload = await uploads.lock(tx, upload_id)
+        if upload.state is UploadState.DONE or await acts.expire_if_due(tx, upload):
+            return _Claim(await uploads.lock(tx, upload_id), [], self._params)
+        if not upload.is_open:
+            return _Claim(upload, [], self._params)
+        if piece.offset != upload.offset:
+            raise OffsetMismatch(expected=upload.offset, got=piece.offset)
+        await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
+        upload = await uploads.lock(tx, upload_id)
+        if piece.length is not None and not _ends_here(upload, piece.length):
+            await acts.declare_length(tx, actor, upload, piece.length, self._engine.limits)
+            upload = await uploads.lock(tx, upload_id)
+        if piece.length is not None:
+            upload = replace(upload, length=piece.length)
+        tail = await contents.provisional_rows(tx, upload.building)
+        return _Claim(upload, tail, await contents.chunker_params(tx, upload.building))
+
+    async def _raise_epoch(self, tx: Tx, upload: Upload, *, holder_id: str | None) -> None:
+        staged = await contents.remove_rows(tx, upload.building, start=upload.offset)
+        await blocks.enqueue(tx, staged, "unstaged")
+        await uploads.change(tx, upload, {"epoch": upload.epoch + 1, "holder_id": holder_id})
+
+    async def _fence_off(self, upload_id: str, tx: Tx) -> Upload:
+        """The upload, so that no holder in another process can move its offset any more."""
+        upload = await uploads.lock(tx, upload_id)
+        if upload.is_open and not await acts.expire_if_due(tx, upload):
+            await self._raise_epoch(tx, upload, holder_id=None)
+        return await uploads.lock(tx, upload_id)
+
+    async def _terminate(self, actor: Actor, upload_id: str, tx: Tx) -> None:
+        upload = await uploads.lock(tx, upload_id)
+        if upload.state is UploadState.DONE:
+            await uploads.change(tx, upload, {"state": UploadState.TERMINATED})
+            return
+        if not await acts.expire_if_due(tx, upload):
+            await acts.end(tx, actor, _present(upload), UploadState.TERMINATED)
+
+    async def _end(self, actor: Actor, upload_id: str) -> None:
+        """Ends an upload that nobody can go on with, if it is still open."""
+
+        async def act(tx: Tx) -> None:
+            upload = await uploads.lock(tx, upload_id)
+            if upload.is_open:
+                await acts.end(tx, actor, upload, UploadState.TERMINATED)
+
+        await self._engine.db.transact(act)
+
+    async def _let_go(self, upload: Upload) -> None:
+        act = partial(uploads.let_go, upload_id=upload.id, epoch=upload.epoch)
+        await self._engine.db.transact(act)
+
+    async def expire_due(self, *, limit: int = 100) -> int:
+        """Ends uploads whose time has run out, one transaction each; how many."""
+        due = await self._engine.db.read(partial(uploads.due, limit=limit))
+        for upload_id in due:
+            await self._engine.db.transact(partial(self._expire, upload_id))
+        return len(due)
+
+    async def _expire(self, upload_id: str, tx: Tx) -> None:
+        await acts.expire_if_due(tx, await uploads.lock(tx, upload_id))
+
+
+def _present(upload: Upload) -> Upload:
+    if upload.state in (UploadState.OPEN, UploadState.DONE):
+        return upload
+    raise UploadGone(state=upload.state)
+
+
+def _ends_here(upload: Upload, length: int) -> bool:
+    """Whether this length completes the upload as it stands.
+
+    Then the length is not recorded before the transaction that completes it: an upload whose
+    offset has reached its length is always done.
+    """
+    return upload.length is None and length == upload.offset
+
+
+def _check_announced(upload: Upload, piece: Piece, max_size: int) -> None:
+    if piece.announced is None:
+        return
+    end = upload.offset + piece.announced
+    if upload.length is not None and end > upload.length:
+        raise LengthExceeded(expected=upload.length, got=end)
+    if end > max_size:
+        raise TooLarge(what="the upload", got=end, limit=max_size)
+
+
+async def _replayed(upload: Upload, piece: Piece) -> Upload:
+    """Answers a request for an upload that is over: a lost final answer is given again."""
+    _present(upload)
+    if piece.offset != upload.offset:
+        raise OffsetMismatch(expected=upload.offset, got=piece.offset)
+    if piece.length is not None and piece.length != upload.length:
+        raise BadRequest(field="Upload-Length", reason=f"it is {upload.length} already")
+    if piece.announced or await piece.source.read():
+        raise LengthExceeded(expected=upload.offset, got=upload.offset + (piece.announced or 1))
+    return upload

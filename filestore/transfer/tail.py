@@ -1,0 +1,80 @@
+"""The tail of an upload: the bytes behind its last cut, stored so that they are not lost.
+
+A tail is up to eight *provisional* rows. A flush adds only the new bytes; when there are
+eight, they become one. The next request reads the tail back and goes on cutting as if its
+bytes had just come, so cuts do not depend on how a file was split into requests.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from filestore.transfer.recording import Row
+from filestore_chunker import block_hash
+
+MAX_ROWS: Final = 8
+"""Rows of a tail: a client that sends 1 KiB a request has its tail rewritten every eighth."""
+
+
+@dataclass(slots=True)
+class Tail:
+    """What of the tail is recorded or on its way there: (offset, size) in order, no gaps."""
+
+    rows: list[tuple[int, int]]
+
+    @property
+    def start(self) -> int | None:
+        return self.rows[0][0] if self.rows else None
+
+    def cut_at(self, offset: int) -> None:
+        """Blocks up to ``offset`` are final now: rows before it are superseded."""
+        self.rows = [row for row in self.rows if row[0] >= offset]
+
+    def extend(self, pending_offset: int, pending: bytes) -> list[Row]:
+        """The rows that a flush of the ``pending`` bytes writes; none if all are there."""
+        begin = self.rows[-1][0] + self.rows[-1][1] if self.rows else pending_offset
+        end = pending_offset + len(pending)
+        if begin == end:
+            return []
+        if len(self.rows) >= MAX_ROWS:
+            self.rows, begin = [], pending_offset
+        data = memoryview(pending)[begin - pending_offset :]
+        self.rows.append((begin, len(data)))
+        return [Row(begin, block_hash(data), data, provisional=True)]
+
+
+class TailCache:
+    """Tails of uploads that ended a request lately, so the next one need not read them back.
+
+    Acknowledged bytes never change, so a tail is right for its upload and range for ever.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._room = size
+        self._held: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<TailCache of {len(self._held)} tails, {self._room} bytes of room>"
+
+    def keep(self, upload_id: str, offset: int, data: bytes) -> None:
+        self.drop(upload_id)
+        self._held[upload_id] = (offset, data)
+        self._room -= len(data)
+        while self._room < 0:
+            _, (_, oldest) = self._held.popitem(last=False)
+            self._room += len(oldest)
+
+    def take(self, upload_id: str, rows: Sequence[tuple[int, int]]) -> bytes | None:
+        """The bytes of exactly these rows, or None."""
+        held = self.drop(upload_id)
+        if held is None or not rows or held[0] != rows[0][0]:
+            return None
+        size = sum(row[1] for row in rows)
+        return held[1] if len(held[1]) == size else None
+
+    def drop(self, upload_id: str) -> tuple[int, bytes] | None:
+        held = self._held.pop(upload_id, None)
+        if held is not None:
+            self._room += len(held[1])
+        return held

@@ -1,0 +1,24 @@
+"""What all tests share: services from outside, and the marker ``needs``."""
+
+import hypothesis
+import pytest
+
+from tests.services.needs import is_available, require
+
+pytest_plugins = ["tests.services.postgres", "tests.services.s3"]
+
+# Two cores that others use too: how long one example takes says nothing.
+hypothesis.settings.register_profile(
+    "filestore",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.load_profile("filestore")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips, or fails, a test marked ``@pytest.mark.needs("minio")`` where that is missing."""
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            require(name, is_available(name))

@@ -1,0 +1,190 @@
+"""A stand-in for the server that breaks on command, and a client of it whose pauses take no time.
+
+That the SDK speaks what the real server speaks is the business of ``test_client_server.py``.
+"""
+
+import asyncio
+import base64
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from filestore.client import Client, RetryPolicy, Target
+from filestore_chunker import block_hash
+
+TOKEN = "fst_not_a_real_one"
+TARGET = Target("team", "docs", "big.bin")
+MIB = 1 << 20
+DATA = random.Random(7).randbytes(3 * MIB + 17)
+
+Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+
+
+@dataclass
+class Fake:
+    """Uploads and files in memory. Each request takes the next fault of its method, if any."""
+
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    bodies: list[int] = field(default_factory=list)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
+    digests: bool = True
+    etag: int = 1
+
+    def fail(self, method: str, *faults: Fault) -> None:
+        self.faults.setdefault(method, []).extend(faults)
+
+    def count(self, method: str) -> int:
+        return sum(request.startswith(f"{method} ") for request in self.requests)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+        path = request.path.removeprefix("/api/v1/")
+        self.requests.append(f"{request.method} {path}")
+        waiting = self.faults.get(request.method, [])
+        if waiting and (answer := await waiting.pop(0)(request)) is not None:
+            return answer
+        if path.startswith("uploads/"):
+            return await self._upload(request, path)
+        if path.endswith("/uploads"):
+            return self._create(request)
+        if "/files/" in path:
+            return await self._file(request, path.partition("/files/")[2])
+        return web.json_response({"id": "grp_1", "name": "team"})
+
+    def _create(self, request: web.Request) -> web.StreamResponse:
+        path = f"uploads/upl_{len(self.uploads)}"
+        self.uploads[path] = bytearray()
+        self.lengths[path] = int(request.headers["Upload-Length"])
+        self._finish(path)
+        return web.Response(status=201, headers={"Location": f"/api/v1/{path}"})
+
+    async def _upload(self, request: web.Request, path: str) -> web.StreamResponse:
+        if path not in self.uploads:
+            return problem(404, "not-found", what="upload")
+        stored = self.uploads[path]
+        if request.method == "DELETE":
+            del self.uploads[path]
+            return web.Response(status=204)
+        if request.method == "PATCH":
+            assert int(request.headers["Upload-Offset"]) == len(stored)
+            self.bodies.append(0)
+            try:
+                async for piece in request.content.iter_any():
+                    stored += piece
+                    self.bodies[-1] += len(piece)
+            except ConnectionError:
+                return web.Response(status=499)
+            self._finish(path)
+        headers = {"Upload-Offset": str(len(stored)), "Upload-Length": str(self.lengths[path])}
+        return web.Response(status=204 if request.method == "PATCH" else 200, headers=headers)
+
+    def _finish(self, path: str) -> None:
+        if len(self.uploads[path]) == self.lengths[path]:
+            self.files[TARGET.path] = bytes(self.uploads[path])
+
+    async def _file(self, request: web.Request, name: str) -> web.StreamResponse:
+        if request.method == "DELETE":
+            if self.files.pop(name, None) is None:
+                return problem(404, "not-found", what="file")
+            return web.Response(status=204)
+        if name not in self.files:
+            return problem(404, "not-found", what="file")
+        data, begin = self.files[name], 0
+        headers = {"ETag": f'"{self.etag}"', "Content-Length": str(len(data))}
+        if self.digests:
+            digest = base64.b64encode(block_hash(data)).decode()
+            headers["Repr-Digest"] = f"blake3=:{digest}:"
+        wanted = request.headers.get("Range")
+        if wanted and request.headers.get("If-Range") in (None, headers["ETag"]):
+            begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            headers["Content-Length"] = str(len(data) - begin)
+            headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        return web.Response(status=206 if begin else 200, body=data[begin:], headers=headers)
+
+
+def problem(status: int, code: str, **members: object) -> web.Response:
+    retry = members.pop("retry_after", None)
+    return web.json_response(
+        {"type": f"urn:filestore:problem:{code}", "status": status, **members},
+        status=status,
+        content_type="application/problem+json",
+        headers={"Retry-After": str(retry)} if retry else {},
+    )
+
+
+async def broken(request: web.Request) -> None:
+    """The connection is cut before the request is looked at."""
+    assert request.transport is not None
+    request.transport.abort()
+    await asyncio.Event().wait()
+
+
+def unavailable(retry_after: int = 0) -> Fault:
+    async def fault(request: web.Request) -> web.StreamResponse:
+        return problem(503, "store-unavailable", reason="it is away", retry_after=retry_after)
+
+    return fault
+
+
+@pytest.fixture
+async def fake() -> Fake:
+    return Fake()
+
+
+@pytest.fixture
+async def server(fake: Fake) -> AsyncIterator[TestServer]:
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", fake.handle)
+    running = TestServer(app)
+    await running.start_server()
+    yield running
+    await running.close()
+
+
+@dataclass
+class Pauses:
+    """Pauses that take no time, and what they would have been."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+async def client(server: TestServer, pauses: Pauses, tmp_path: Path) -> AsyncIterator[Client]:
+    async with Client(
+        str(server.make_url("/")),
+        TOKEN,
+        state_folder=tmp_path / "state",
+        retry=RetryPolicy(pause=pauses),
+        transfer_retry=RetryPolicy(attempts=6, pause=pauses),
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return written(tmp_path / "big.bin", DATA)
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def records(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
