@@ -47,6 +47,7 @@ settings: $(READY)  ## writes config/default.toml anew from the settings in the 
 	mv config/default.toml.new config/default.toml
 
 wheel: $(READY)  ## builds dist/filestore-*.whl
+	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## removes .venv, caches and builds; never data

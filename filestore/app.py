@@ -26,6 +26,7 @@ from filestore.meta.instance import Instance, has_live_blocks
 from filestore.meta.processes import end_process, insert_process, note_alive
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
+from filestore.transfer.assembly import running_hot_path
 
 HEARTBEAT_S: Final = 10.0
 """How often a process says that it is alive."""
@@ -69,7 +70,15 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         stack.push_async_callback(_leave, db, process_id)
         store = await _open_store(stack, settings, process_id)
         await _tie(db, store, instance)
-        services = Services(settings=settings, db=db, metrics=Metrics(), store=store)
+        hot = await stack.enter_async_context(running_hot_path(settings, db, store, process_id))
+        services = Services(
+            settings=settings,
+            db=db,
+            metrics=Metrics(),
+            store=store,
+            transfers=hot.transfers,
+            egress=hot.egress,
+        )
         background = await stack.enter_async_context(_running(_beat(db, process_id)))
         yield Service(settings, services, make_application(services), process_id, background)
 
@@ -98,6 +107,7 @@ async def listening(service: Service, *, sock: socket.socket | None = None) -> A
             raise CannotStart(reason=f"{server.listen} cannot be listened on: {why}") from err
         yield _url(server.host, runner.addresses[0][1])
     finally:
+        service.services.transfers.stop()
         await runner.cleanup()
 
 

@@ -78,4 +78,5 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for chatty in ("alembic", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -48,6 +48,7 @@ class BlockReader(Protocol):
         """The whole object, as it was put. The caller owns the bytes.
 
         :raises BlockMissing: no object lies there. Permanent.
+        :raises BlockDamaged: what lies there is larger than any object, and was not read.
         :raises StoreUnavailable: the store did not answer or the answer broke off. Safe to retry.
         """
         ...
@@ -112,7 +113,7 @@ class ObjectStore(BlockStore, BlockRemover, BlockWalker, StoreIdentity, Protocol
     """All powers at once: what a backend implements and the composition root hands out."""
 
     async def open(self) -> None:
-        """Prepares the store: makes the folder or bucket, sweeps what dead processes left.
+        """Prepares the store: makes the folder or bucket. May be repeated.
 
         :raises StoreUnavailable: it cannot be reached; the message says what and why.
         """

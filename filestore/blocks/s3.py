@@ -48,9 +48,6 @@ from filestore.model import KIB
 
 CONNECT_TIMEOUT_S: Final = 5.0
 _PAGE: Final = 1000  # what one listing answer holds at most: S3 API, ListObjectsV2
-_READ_BUFFER: Final = 512 * KIB
-"""What aiohttp buffers of an answer; its 64 KiB cost a third of the speed of a download."""
-
 _MAX_ERROR_BODY: Final = 16 * KIB
 _CHECK_NAME: Final = ".check"
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
@@ -111,7 +108,6 @@ class S3Store:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                read_bufsize=_READ_BUFFER,
             )
         await self._on_sdk(self._make_bucket)
 
@@ -203,7 +199,7 @@ class S3Store:
             raise StoreUnavailable(reason=f"{self._location}: {_why(err)}") from err
 
     def _signed(self, method: str, url: str, digest: str) -> dict[str, str]:
-        """The headers of a request, signature included. Costs about 0.1 ms."""
+        """The headers of a request, signature included. Costs 0.03 to 0.1 ms."""
         now = dt.datetime.now(dt.UTC)
         headers: dict[str, str | list[str] | tuple[str]] = {
             "Host": self._location.endpoint,

@@ -8,14 +8,16 @@ still is that version. Without a record, a target of equal size and digest count
 """
 
 import asyncio
+import contextlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import aiofiles
+import aiofiles.os
 
 from filestore.client.files import FileFacts, Files
 from filestore.client.local import file_digest, local_errors
@@ -33,7 +35,7 @@ from filestore.errors import (
 )
 
 _WINDOW: Final = 4 << 20  # bytes per read: one thread hop each, and two of them in memory
-_PIECE: Final = 1 << 18  # bytes per write to the socket: progress moves smoothly
+_PIECE: Final = 1 << 19  # bytes per write to the socket: progress moves smoothly
 _SILENCE_S: Final = 120  # the server takes no byte for this long: the connection is given up
 
 
@@ -83,14 +85,6 @@ class _State:
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
 
-class _File(Protocol):
-    """The part of an aiofiles file that is used here."""
-
-    async def read(self, size: int, /) -> bytes: ...
-    async def seek(self, offset: int, /) -> int: ...
-    def fileno(self) -> int: ...
-
-
 class Upload:
     """One local file on its way to one target. Used once."""
 
@@ -127,12 +121,13 @@ class Upload:
                     *(state.device, state.inode, state.size, state.changed_ns),
                 )
                 with self._records.hold(key, self._source):
-                    sending = _Sending(file, state, self._source, watcher)
+                    sending = _Sending(file.fileno(), state, self._source, watcher)
                     return await self._bring(key, sending, verify=verify, retry=retry)
 
     async def _bring(
         self, key: str, sending: "_Sending", *, verify: bool, retry: RetryPolicy
     ) -> Uploaded:
+        """Decides what there is to do: nothing, go on, or begin."""
         record = self._records.load(key) or {}
         size = sending.state.size
         there = await self._already_there(record, size)
@@ -143,15 +138,11 @@ class Upload:
         if upload is None:
             upload = await self._create(size, verify=verify)
             self._records.save(key, {"upload": upload})
+        sending.watcher.began(str(self._target), offset, size)
         try:
-            sending.watcher.began(str(self._target), offset, size)
             await self._send(upload, offset, sending, retry)
-        except SourceChanged:
-            await self._drop(key, upload)
-            raise
         except FilestoreError as err:
-            if not (err.spec.retryable or err.code in _UPLOAD_LIVES):
-                self._records.forget(key)
+            await self._give_up(key, upload, err)
             raise
         finally:
             sending.watcher.ended()
@@ -229,12 +220,15 @@ class Upload:
                 attempts.progressed()
                 self._sent += offset - before
 
-    async def _drop(self, key: str, upload: str) -> None:
+    async def _give_up(self, key: str, upload: str, why: FilestoreError) -> None:
+        """Keeps the record only where a repetition could go on."""
+        if why.spec.retryable or why.code in _UPLOAD_LIVES:
+            return
         self._records.forget(key)
-        try:
-            await self._uploads.terminate(upload)
-        except FilestoreError:
-            return  # it expires by itself; the error that ended the upload matters more
+        if isinstance(why, SourceChanged):
+            # It would expire by itself: what ended the upload matters more than this.
+            with contextlib.suppress(FilestoreError):
+                await self._uploads.terminate(upload)
 
 
 _UPLOAD_LIVES: Final = frozenset(("unauthenticated", "forbidden", "internal", "foreign-answer"))
@@ -242,11 +236,16 @@ _UPLOAD_LIVES: Final = frozenset(("unauthenticated", "forbidden", "internal", "f
 
 
 class _Sending:
-    """The local file, read in windows, as the body of one PATCH after the other."""
+    """The local file, read in windows, as the body of one PATCH after the other.
 
-    def __init__(self, file: _File, state: _State, source: Path, watcher: Watcher) -> None:
-        self._file = file
+    Reads name their position: a read that a broken request left behind in its thread can then
+    not move the position under the next request.
+    """
+
+    def __init__(self, descriptor: int, state: _State, source: Path, watcher: Watcher) -> None:
+        self._descriptor = descriptor
         self._source = source
+        self._read_at: Callable[[int], Awaitable[bytes]] = aiofiles.os.wrap(self._read)
         self._failure: FilestoreError | OSError | None = None
         self.state = state
         self.watcher = watcher
@@ -274,10 +273,8 @@ class _Sending:
 
     async def _body(self, offset: int, alive: Callable[[], None]) -> AsyncIterator[memoryview]:
         try:
-            await self._file.seek(offset)
             while offset < self.state.size:
-                window = memoryview(await self._file.read(_WINDOW))
-                await asyncio.to_thread(self._check, len(window))
+                window = memoryview(await self._read_at(offset))
                 for at in range(0, len(window), _PIECE):
                     piece = window[at : at + _PIECE]
                     yield piece
@@ -288,6 +285,8 @@ class _Sending:
             self._failure = err
             raise
 
-    def _check(self, size: int) -> None:
-        if not size or _State.of(self._file.fileno(), self._source) != self.state:
+    def _read(self, offset: int) -> bytes:
+        window = os.pread(self._descriptor, _WINDOW, offset)
+        if not window or _State.of(self._descriptor, self._source) != self.state:
             raise SourceChanged(path=str(self._source))
+        return window

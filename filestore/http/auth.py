@@ -8,6 +8,8 @@ the answer is the same.
 import contextlib
 from typing import Final
 
+import structlog
+
 from filestore.acts.access import GroupAccess, Need, group_access, require_site_admin
 from filestore.errors import DatabaseUnavailable, Unauthenticated
 from filestore.http.call import Call
@@ -41,6 +43,7 @@ async def authorize(call: Call) -> None:
 
     bearer, group = await call.services.db.read(look)
     call.admit(bearer.principal, group)
+    structlog.contextvars.bind_contextvars(user=bearer.principal.user_id)
     if bearer.is_use_stale:
         await _note_use(call, bearer.principal.token_id)
 

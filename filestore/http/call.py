@@ -11,7 +11,6 @@ from aiohttp.http import HttpVersion11
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from filestore.errors import (
-    BadHeader,
     BadMediaType,
     BadRequest,
     Internal,
@@ -19,6 +18,7 @@ from filestore.errors import (
     RequestTimeout,
     TooLarge,
 )
+from filestore.http.origin import public_origin
 from filestore.http.routing import Route
 from filestore.meta.database import Database
 from filestore.model import Actor, Principal
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from filestore.acts.access import GroupAccess
     from filestore.settings import Settings
     from filestore.telemetry import Metrics
+    from filestore.transfer.egress import Egress
+    from filestore.transfer.service import Transfers
 
 MAX_JSON_BYTES: Final = 64 * 1024
 """The largest body of a JSON request. The largest honest one is a page of ids."""
@@ -37,9 +39,6 @@ JSON_TIMEOUT_S: Final = 30
 ROUTE: Final = web.RequestKey("route", Route)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
-_HOST: Final = re.compile(
-    r"[A-Za-z0-9._~\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII
-)
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -56,7 +55,9 @@ class Services:
     settings: "Settings"
     db: Database
     metrics: "Metrics"
-    store: StoreCheck | None = None
+    store: StoreCheck
+    transfers: "Transfers"
+    egress: "Egress"
 
 
 class Body(BaseModel):
@@ -147,9 +148,7 @@ class Call:
 
         :raises BadHeader: the header Host is not a host.
         """
-        if not _HOST.fullmatch(self.request.host):
-            raise BadHeader(header="Host", reason="it is not a host name with an optional port")
-        return f"{self.request.scheme}://{self.request.host}"
+        return public_origin(self.request, self.services.settings.server)
 
     async def body(self) -> StreamReader:
         """The body's bytes, unread; tells a client that waits for it to go on.

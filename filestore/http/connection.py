@@ -6,6 +6,7 @@ Both are changed here, on the one seam where aiohttp makes connections.
 """
 
 import asyncio
+import re
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +25,10 @@ nothing what the client still sends."""
 
 READ_BUFFER = 64 * 1024
 """Bytes that a socket may hold for a request; counted in the memory budget of transfers."""
+
+
+_DUPLICATE = re.compile(r"Duplicate '([A-Za-z-]{1,40})' header")
+"""What aiohttp's parser says of a header that must be single."""
 
 
 class Connection(RequestHandler):
@@ -73,6 +78,8 @@ def _from_parser(status: int, exc: BaseException | None, request_id: str) -> Fil
         return BadHeader(header="line", reason="it is longer than this server takes")
     if kind == "InvalidHeader":
         return BadHeader(header="name or value", reason="it has characters that are not allowed")
+    if found := _DUPLICATE.search(str(exc)):
+        return BadHeader(header=found[1], reason="it is given more than once")
     return BadRequest(field="request", reason="it is not well-formed HTTP/1.1")
 
 
@@ -82,6 +89,7 @@ def _problem(error: FilestoreError, request_id: str) -> web.Response:
     response.headers["X-Request-ID"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Tus-Resumable"] = TUS_RESUMABLE
+    response.headers["Server"] = "filestore"
     return response
 
 

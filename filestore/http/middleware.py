@@ -65,7 +65,7 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     headers["X-Request-ID"] = request.get(REQUEST_ID, "")
     headers["X-Content-Type-Options"] = "nosniff"
-    headers.pop("Server", None)
+    headers["Server"] = "filestore"
     if request.method != "OPTIONS" and is_tus(request):
         headers["Tus-Resumable"] = TUS_RESUMABLE
 
@@ -128,7 +128,8 @@ def _check_headers(request: web.Request) -> None:
     :raises CodedBody: the bytes that count would not be the bytes that arrive.
     """
     seen: set[str] = set()
-    for name in request.headers:
+    for raw, _ in request.raw_headers:  # a mapping names each header once
+        name = raw.decode("latin-1")
         lowered = name.lower()
         if lowered in seen and (lowered in _SINGLE or lowered.startswith(_SINGLE_PREFIXES)):
             raise BadHeader(header=name, reason="it is given more than once")

@@ -122,11 +122,11 @@ async def lock(tx: Tx, upload_id: str) -> Upload:
 
     :raises NotFound: there is no such upload.
     """
-    await tx.execute(sa.select(uploads.c.id).where(uploads.c.id == upload_id).with_for_update())
-    upload = await find(tx, upload_id)
-    if upload is None:
+    statement = _select().where(uploads.c.id == upload_id).with_for_update(of=uploads)
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None:
         raise NotFound(what="upload")
-    return upload
+    return _upload(row)
 
 
 async def fence(tx: Tx, upload_id: str, epoch: int) -> Upload:

@@ -6,6 +6,7 @@ package reads the environment for the service, and settings never change while i
 """
 
 from filestore.settings.load import load
+from filestore.settings.model import Settings
 from filestore.settings.sections import (
     S3,
     Blocks,
@@ -14,7 +15,6 @@ from filestore.settings.sections import (
     Groups,
     Log,
     Server,
-    Settings,
     Transfer,
     Uploads,
 )

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from filestore.errors import BadSetting
 from filestore.settings.kinds import allowed_text, note
-from filestore.settings.sections import Settings
+from filestore.settings.model import Settings
 
 ENV_PREFIX: Final = "FILESTORE_"
 

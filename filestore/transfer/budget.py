@@ -6,8 +6,10 @@ what they hold into the store and let go of it.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from filestore.model import MIB
@@ -15,6 +17,16 @@ from filestore.model import MIB
 _SHORT: Final = 0.75
 """Part of the budget from which idle holders are asked to let go: a quarter stays for those
 that are fast, so that they do not wait for the flushes of the slow."""
+
+_IDLE_S: Final = 1.0
+"""Who made no progress for this long is idle: a stream of 64 KiB/s fills a buffer in it."""
+
+
+@dataclass(slots=True)
+class _Holder:
+    held: Callable[[], int]
+    let_go: Callable[[], None]
+    touched_at: float
 
 
 class Grant:
@@ -41,7 +53,7 @@ class MemoryBudget:
         self.total = total
         self.used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._holders: dict[object, tuple[Callable[[], int], Callable[[], None]]] = {}
+        self._holders: dict[object, _Holder] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryBudget {self.used} of {self.total}, {len(self._waiting)} waiting>"
@@ -55,9 +67,10 @@ class MemoryBudget:
         if self._waiting or not self._fits(size):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((size, turn))
-            self.relieve()
             try:
-                await turn
+                while not turn.done():
+                    self.relieve()
+                    await asyncio.wait((turn,), timeout=_IDLE_S)
             except asyncio.CancelledError:
                 self._forget(turn, size)
                 raise
@@ -67,7 +80,7 @@ class MemoryBudget:
 
     def register(self, key: object, held: Callable[[], int], let_go: Callable[[], None]) -> None:
         """Makes a holder known: ``held`` is what it could give back, ``let_go`` asks for it."""
-        self._holders[key] = (held, let_go)
+        self._holders[key] = _Holder(held, let_go, time.monotonic())
 
     def unregister(self, key: object) -> None:
         self._holders.pop(key, None)
@@ -75,18 +88,20 @@ class MemoryBudget:
     def touch(self, key: object) -> None:
         """``key`` made progress: it is asked to let go after those that did not."""
         if key in self._holders:
-            self._holders[key] = self._holders.pop(key)
+            holder = self._holders[key] = self._holders.pop(key)
+            holder.touched_at = time.monotonic()
 
     def relieve(self) -> None:
         """Asks idle holders, longest idle first, until enough would come back."""
         wanted = self.used - int(self.total * _SHORT)
         wanted += sum(size for size, _ in self._waiting)
-        for held, let_go in list(self._holders.values()):
-            if wanted <= 0:
+        idle_since = time.monotonic() - _IDLE_S
+        for holder in list(self._holders.values()):
+            if wanted <= 0 or holder.touched_at > idle_since:
                 return
-            size = held()
+            size = holder.held()
             if size > 0:
-                let_go()
+                holder.let_go()
                 wanted -= size
 
     def _fits(self, size: int) -> bool:

@@ -231,7 +231,11 @@ class Ingest:
             domain = str(self._upload.domain_id)
             work.placing = asyncio.create_task(self._engine.placer.place(domain, data))
         work.state = self._slicer.state_at(work.end)
-        await self._works.put(work)
+        try:
+            await self._works.put(work)
+        except asyncio.CancelledError:
+            self._drop(work)
+            raise
 
     async def _reserve(self, end: int) -> None:
         """Sets quota aside for an upload of unknown length before its bytes are stored."""
@@ -283,12 +287,14 @@ class Ingest:
             self._reader.queue.get_nowait().release()
         while not self._works.empty():
             work = self._works.get_nowait()
-            if work is None:
-                continue
-            if work.grant is not None:
-                work.grant.release()
-            if work.placing is not None:
-                self._engine.placer.give_up(work.placing)
+            if work is not None:
+                self._drop(work)
+
+    def _drop(self, work: _Work) -> None:
+        if work.grant is not None:
+            work.grant.release()
+        if work.placing is not None:
+            self._engine.placer.give_up(work.placing)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -131,7 +131,9 @@ class Recorder:
         if finish is not None:
             await finish(tx, upload)
         content_id = claim.building
-        gone = await contents.remove_rows(tx, content_id, start=batch.start, end=batch.offset)
+        gone: list[int] = []
+        if batch.start < batch.offset:
+            gone = await contents.remove_rows(tx, content_id, start=batch.start, end=batch.offset)
         losers = sorted(lost.losers.values(), key=lambda placed: placed.block_id)
         await blocks.enqueue(tx, [*gone, *(at.block_id for at in losers)], "superseded")
         for loser in losers:

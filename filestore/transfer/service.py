@@ -1,11 +1,13 @@
 """Uploads as the protocols see them: begin, append, ask, end; one session for all of them."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from functools import partial
 
 from filestore.acts import uploads as acts
 from filestore.errors import (
     BadRequest,
+    DatabaseUnavailable,
     DigestMismatch,
     LengthExceeded,
     NotFound,
@@ -234,8 +236,10 @@ class Transfers:
         await self._engine.db.transact(act)
 
     async def _let_go(self, upload: Upload) -> None:
+        """Says that nobody holds it. If that fails, the next request raises the epoch instead."""
         act = partial(uploads.let_go, upload_id=upload.id, epoch=upload.epoch)
-        await self._engine.db.transact(act)
+        with contextlib.suppress(DatabaseUnavailable):
+            await self._engine.db.transact(act)
 
     async def expire_due(self, *, limit: int = 100) -> int:
         """Ends uploads whose time has run out, one transaction each; how many."""

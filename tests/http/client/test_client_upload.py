@@ -17,7 +17,7 @@ from filestore.errors import (
     SourceChanged,
     Unreachable,
 )
-from tests.http.breaking_server import (
+from tests.http.client.breaking_server import (
     DATA,
     MIB,
     TARGET,
@@ -29,8 +29,6 @@ from tests.http.breaking_server import (
     unavailable,
     written,
 )
-
-pytest_plugins = ["tests.http.breaking_server"]
 
 
 async def test_an_upload_goes_on_after_breaks_from_where_the_server_is(

@@ -6,15 +6,13 @@ That the SDK speaks what the real server speaks is the business of ``test_client
 import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from filestore.client import Client, RetryPolicy, Target
+from filestore.client import Target
 from filestore_chunker import block_hash
 
 TOKEN = "fst_not_a_real_one"
@@ -134,21 +132,6 @@ def unavailable(retry_after: int = 0) -> Fault:
     return fault
 
 
-@pytest.fixture
-async def fake() -> Fake:
-    return Fake()
-
-
-@pytest.fixture
-async def server(fake: Fake) -> AsyncIterator[TestServer]:
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", fake.handle)
-    running = TestServer(app)
-    await running.start_server()
-    yield running
-    await running.close()
-
-
 @dataclass
 class Pauses:
     """Pauses that take no time, and what they would have been."""
@@ -159,32 +142,11 @@ class Pauses:
         self.seconds.append(seconds)
 
 
-@pytest.fixture
-def pauses() -> Pauses:
-    return Pauses()
-
-
-@pytest.fixture
-async def client(server: TestServer, pauses: Pauses, tmp_path: Path) -> AsyncIterator[Client]:
-    async with Client(
-        str(server.make_url("/")),
-        TOKEN,
-        state_folder=tmp_path / "state",
-        retry=RetryPolicy(pause=pauses),
-        transfer_retry=RetryPolicy(attempts=6, pause=pauses),
-    ) as made:
-        yield made
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return written(tmp_path / "big.bin", DATA)
-
-
 def written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
 
 
 def records(tmp_path: Path) -> list[Path]:
+    """What the client remembers."""
     return [path for path in (tmp_path / "state").rglob("*") if path.is_file()]

@@ -10,9 +10,7 @@ from aiohttp import web
 from filestore.client import Client
 from filestore.errors import DownloadDamaged, NotFound, TargetExists, Unreachable
 from filestore_chunker import block_hash
-from tests.http.breaking_server import DATA, MIB, Fake, broken, records, unavailable
-
-pytest_plugins = ["tests.http.breaking_server"]
+from tests.http.client.breaking_server import DATA, MIB, Fake, broken, records, unavailable
 
 
 async def download_half_then_break(request: web.Request) -> web.StreamResponse:

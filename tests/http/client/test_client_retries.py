@@ -7,9 +7,7 @@ from aiohttp import web
 
 from filestore.client import Client, RetryPolicy
 from filestore.errors import Exists, ForeignAnswer, NotFound, StoreUnavailable, Unreachable
-from tests.http.breaking_server import TOKEN, Fake, Pauses, broken, problem, unavailable
-
-pytest_plugins = ["tests.http.breaking_server"]
+from tests.http.client.breaking_server import TOKEN, Fake, Pauses, broken, problem, unavailable
 
 
 async def test_a_get_is_repeated_until_it_is_answered(
