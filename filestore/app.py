@@ -5,9 +5,10 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,14 +17,21 @@ from aiohttp import web
 
 from filestore.acts.begin import begin
 from filestore.blocks.backend import Backend
+from filestore.blocks.gated import GatedStore
 from filestore.blocks.open import guard_store, make_store
-from filestore.errors import CannotStart, DatabaseUnavailable
+from filestore.blocks.retrying import RetryPolicy
+from filestore.errors import CannotStart, DatabaseUnavailable, StoreUnavailable
 from filestore.http.application import make_application
 from filestore.http.call import Services
 from filestore.http.connection import make_runner
 from filestore.meta.database import Database, open_database
 from filestore.meta.instance import Instance, has_live_blocks
-from filestore.meta.processes import end_process, insert_process, note_alive
+from filestore.meta.processes import (
+    end_process,
+    insert_process,
+    living_processes,
+    note_alive,
+)
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import running_hot_path
@@ -33,6 +41,9 @@ HEARTBEAT_S: Final = 10.0
 
 SILENCE_S: Final = 60.0
 """After how long without a heartbeat a process counts as dead: five beats may be lost."""
+
+ATTACH_S: Final = 5.0
+"""How long to wait before a store that did not answer at the start is tried again."""
 
 ADMIN_TOKEN: Final = "admin.token"  # noqa: S105  (a file's name)
 
@@ -57,7 +68,9 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
     :raises CannotStart: a file is in use, the store belongs to another database, …
     :raises BadSetting: what a setting names is not possible.
     :raises DatabaseUnavailable: safe to retry.
-    :raises StoreUnavailable: safe to retry.
+
+    A store that does not answer yet keeps nobody from starting: ``/readyz`` says so, requests
+    for bytes get 503, and it is tried again until it is there.
     """
     async with contextlib.AsyncExitStack() as stack:
         settings.server.data.mkdir(parents=True, exist_ok=True)
@@ -68,8 +81,9 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             lambda tx: insert_process(tx, host=socket.gethostname(), pid=os.getpid())
         )
         stack.push_async_callback(_leave, db, process_id)
-        store = await _open_store(stack, settings, process_id)
-        await _tie(db, store, instance)
+        store = GatedStore(_make_store(stack, settings, process_id))
+        attach = partial(_attach, db, store, instance)
+        is_attached = await _is_done(attach, store)
         hot = await stack.enter_async_context(running_hot_path(settings, db, store, process_id))
         services = Services(
             settings=settings,
@@ -79,7 +93,10 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             transfers=hot.transfers,
             egress=hot.egress,
         )
-        background = await stack.enter_async_context(_running(_beat(db, process_id)))
+        work = [_beat(db, process_id)]
+        if not is_attached:
+            work.append(_attach_later(attach, store))
+        background = await stack.enter_async_context(_running(_together(work)))
         yield Service(settings, services, make_application(services), process_id, background)
 
 
@@ -115,10 +132,8 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _open_store(
-    stack: contextlib.AsyncExitStack, settings: Settings, process_id: str
-) -> Backend:
-    """The block store that the settings name, open, with bounds and patience."""
+def _make_store(stack: contextlib.AsyncExitStack, settings: Settings, process_id: str) -> Backend:
+    """The block store that the settings name, not open yet, with bounds and patience."""
     threads = ThreadPoolExecutor(settings.transfer.threads, thread_name_prefix="filestore-store")
     stack.callback(threads.shutdown)
     access, secret = settings.s3.access_key, settings.s3.secret_key
@@ -133,12 +148,59 @@ async def _open_store(
         reserve=settings.blocks.free_reserve_bytes,
     )
     stack.push_async_callback(plain.close)
-    store = guard_store(plain, max_puts=settings.blocks.max_puts, max_gets=settings.blocks.max_gets)
+    return guard_store(
+        plain,
+        max_puts=settings.blocks.max_puts,
+        max_gets=settings.blocks.max_gets,
+        policy=RetryPolicy(attempts=settings.blocks.retries + 1),
+    )
+
+
+async def _attach(db: Database, store: GatedStore, instance: Instance) -> None:
+    """Opens the store, makes sure that it is this database's, and lets requests through.
+
+    :raises CannotStart: it is another's.
+    :raises StoreUnavailable: it does not answer. Safe to retry.
+    """
     await store.open()
-    return store
+    await _tie(db, store, instance)
+    alive = await db.read(partial(living_processes, silent_s=SILENCE_S))
+    await store.sweep(alive.__contains__)
+    store.admit()
 
 
-async def _tie(db: Database, store: Backend, instance: Instance) -> None:
+async def _is_done(attach: Callable[[], Awaitable[None]], store: GatedStore) -> bool:
+    try:
+        await attach()
+    except StoreUnavailable as err:
+        _log.error("store.unreachable", store=repr(store), reason=str(err), again_in_s=ATTACH_S)
+        return False
+    return True
+
+
+async def _attach_later(attach: Callable[[], Awaitable[None]], store: GatedStore) -> None:
+    """Tries until the store is there.
+
+    :raises CannotStart: it came up, and is another database's.
+    """
+    is_done = False
+    while not is_done:
+        await asyncio.sleep(ATTACH_S)
+        is_done = await _is_done(attach, store)
+    _log.info("store.reached", store=repr(store))
+
+
+async def _together(work: list[Coroutine[Any, Any, None]]) -> None:
+    """Runs all of it; the first failure ends the rest and is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for one in work:
+                tasks.create_task(one)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _tie(db: Database, store: GatedStore, instance: Instance) -> None:
     """Makes sure that store and database belong together.
 
     :raises CannotStart: the store carries another database's mark, or none where it must hold

@@ -5,7 +5,7 @@ import pytest
 
 from tests.services.needs import is_available, require
 
-pytest_plugins = ["tests.services.postgres", "tests.services.s3"]
+pytest_plugins = ["tests.services.postgres", "tests.services.s3", "tests.services.hot_path"]
 
 # Two cores that others use too: how long one example takes says nothing.
 hypothesis.settings.register_profile(

@@ -4,6 +4,7 @@ Each is what one transaction does, under the upload's row lock. Upload and conte
 state together, and the reservation goes with them: what is not ``open`` reserves nothing.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,9 +45,17 @@ class Limits:
     reserve_step: int
 
 
+Guard = Callable[[Tx], Awaitable[None]]
+"""Raises when what the client expects of the path does not hold in this transaction."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks for. ``name`` None: the upload's id becomes the name."""
+    """What a client asks for. ``name`` None: the upload's id becomes the name.
+
+    ``guard`` is asked in the transaction that begins and in the one that completes, so it only
+    suits an upload of one request.
+    """
 
     group_id: str
     domain_id: str
@@ -58,6 +67,7 @@ class Request:
     mime: str = "application/octet-stream"
     raw_metadata: str | None = None
     expected: ExpectedDigest = ExpectedDigest()
+    guard: Guard | None = None
 
 
 async def begin(
@@ -72,8 +82,11 @@ async def begin(
     """
     _check_size(request.length, limits)
     upload_id = new_id("upl")
+    await ledger.lock(tx, request.group_id)
     await ledger.reserve(tx, actor, request.group_id, request.length or 0, upload_id)
     await _check_counts(tx, request, limits)
+    if request.guard is not None:
+        await request.guard(tx)
     name = request.name or parse_name(upload_id)
     await tree.check_place(tx, request.group_id, (*request.folder, name))
     content_id = await contents.create(tx, request.domain_id, params)
@@ -239,7 +252,7 @@ def _check_size(length: int | None, limits: Limits) -> None:
 
 
 async def _check_counts(tx: Tx, request: Request, limits: Limits) -> None:
-    """Counts under the group's row lock, which the reservation took (but for length 0)."""
+    """Counts under the group's row lock; a user's uploads in other groups may slip through."""
     if await uploads.count_open(tx, user_id=request.user_id) >= limits.per_user:
         raise TooMany(what="running uploads of one user", limit=limits.per_user, retry_after_s=60)
     if await uploads.count_open(tx, group_id=request.group_id) >= limits.per_group:

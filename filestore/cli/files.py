@@ -96,7 +96,7 @@ def list_trash(group: Group, as_json: AsJson = False) -> None:
 def restore(group: Group, item: TrashItem, as_json: AsJson = False) -> None:
     """Bring something back from the trash."""
     entry = run(lambda client: client.trash.restore(group, item))
-    show(entry, f"restored {group}:/{entry.get('path', item)}", as_json=as_json)
+    show(entry, f"restored {group}:/{str(entry.get('path', item)).lstrip('/')}", as_json=as_json)
 
 
 @trash_app.command("purge")

@@ -4,20 +4,16 @@ Standard output carries one line, the address, once requests are taken; everythi
 to standard error. SIGTERM and SIGINT stop it: no new connections, running requests flush.
 """
 
-import asyncio
 import os
-import signal
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
-from filestore.app import Service, listening, make_service
-from filestore.settings import Settings, load
+from filestore.cli.serving import announce, run
+from filestore.cli.workers import serve_with_workers
+from filestore.settings import load
 from filestore.telemetry import configure_logging
-
-_log = structlog.get_logger("filestore.serve")
 
 
 def serve(
@@ -57,31 +53,7 @@ def serve(
         },
     )
     configure_logging(settings.log.level, settings.log.format)
-    asyncio.run(_run(settings))
-
-
-async def _run(settings: Settings) -> None:
-    """Serves until a signal comes or the service fails.
-
-    A signal that comes while everything is being opened stops it too, as soon as it is open.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with make_service(settings) as service:
-        async with listening(service) as url:
-            print(f"listening on {url}", flush=True)
-            _log.info("service.listening", url=url, process=service.process_id)
-            await _until(stop, service)
-            _log.info("service.stopping")
-    _log.info("service.stopped")
-
-
-async def _until(stop: asyncio.Event, service: Service) -> None:
-    """Returns when ``stop`` is set, or when the background work has failed; closing raises why."""
-    told = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({told, service.background}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        told.cancel()
+    if settings.server.workers > 1:
+        serve_with_workers(settings)
+    else:
+        run(settings, announce)

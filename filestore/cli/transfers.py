@@ -103,7 +103,8 @@ def list_uploads(group: Group, as_json: AsJson = False) -> None:
         SizeColumn("OFFSET", "offset"),
         SizeColumn("LENGTH", "length"),
         TimeColumn("EXPIRES", "expires_at"),
-        Column("NAME", "name"),
+        Column("USER", "user"),
+        Column("PATH", "path"),
     )
     items = collect(lambda client: client.tree.uploads(group))
     show_list(items, columns, as_json=as_json, empty="no uploads")

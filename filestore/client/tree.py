@@ -76,4 +76,4 @@ class Trash:
 
 
 def _path(group: str, kind: str, path: str) -> str:
-    return f"groups/{segments(group)}/{kind}/{tree_path(path)}"
+    return f"groups/{segments(group)}/{kind}/{tree_path(path)}".rstrip("/")

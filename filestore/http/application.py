@@ -4,14 +4,29 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from filestore.http import groups, health, members, openapi, people, tokens
+from filestore.http import (
+    files,
+    groups,
+    health,
+    members,
+    openapi,
+    people,
+    tokens,
+    trash,
+    tree,
+    tus,
+    uploads,
+)
 from filestore.http.call import Services
 from filestore.http.middleware import make_guard, stamp
 from filestore.http.openapi import DOCUMENT, encode
 from filestore.http.routing import Access, Route, mount
 from filestore.settings import Settings
 
-MODULES = (health, openapi, groups, members, people, tokens)
+MODULES = (
+    *(health, openapi, groups, members, people, tokens),
+    *(tus, uploads, files, tree, trash),
+)
 """Every module with routes; a new one is added here and nowhere else."""
 
 

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from filestore.errors import BadHeader, BadRequest, FilestoreError, Internal
 from filestore.http.middleware import TUS_RESUMABLE
@@ -49,6 +49,20 @@ class Connection(RequestHandler):
         if self._header_timer is not None:
             self._header_timer.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses; tells the handler that reads a body when its chunks are not well-formed.
+
+        aiohttp only queues the error as the next request: the handler would wait for bytes that
+        cannot come until its time is out.
+        """
+        super().data_received(data)
+        request = self._current_request
+        if request is None or not self._messages or request.content.is_eof():
+            return
+        if isinstance(self._messages[-1][0], _ErrInfo) and request.content.exception() is None:
+            self._lingering_time = 0.0  # nothing behind the break can be read
+            request.content.set_exception(web.RequestPayloadError("the framing is broken"))
 
     def _close_if_silent(self) -> None:
         if self._request_count == 0:

@@ -35,9 +35,10 @@ async def _alive(call: Call) -> web.Response:
 
 async def _ready(call: Call) -> web.Response:
     services = call.services
-    checks: dict[str, Awaitable[object]] = {"database": services.db.read(_ask)}
-    if services.store is not None:
-        checks["store"] = services.store.check()
+    checks: dict[str, Awaitable[object]] = {
+        "database": services.db.read(_ask),
+        "store": services.store.check(),
+    }
     async with asyncio.TaskGroup() as tasks:
         asked = {name: tasks.create_task(_failure(check)) for name, check in checks.items()}
     failing = {name: why for name, task in asked.items() if (why := task.result()) is not None}

@@ -63,7 +63,8 @@ def make_guard(services: Services) -> Middleware:
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Puts on every answer, just before it is sent, what every answer has."""
     headers = response.headers
-    headers["X-Request-ID"] = request.get(REQUEST_ID, "")
+    if REQUEST_ID in request:
+        headers["X-Request-ID"] = request[REQUEST_ID]
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = "filestore"
     if request.method != "OPTIONS" and is_tus(request):

@@ -85,11 +85,15 @@ class Route:
 
     @property
     def pattern(self) -> str:
-        """The path as aiohttp matches it: a parameter is one segment, ``{path}`` is the rest."""
-        return _PARAMETER.sub(
+        """The path as aiohttp matches it: a parameter is one segment, ``{path}`` is the rest.
+
+        Clients of tus often write a slash behind the address of the collection.
+        """
+        path = _PARAMETER.sub(
             lambda found: "{path:(?s:.*)}" if found[1] == "path" else f"{{{found[1]}:[^/]+}}",
             self.path,
         )
+        return path + "{slash:/?}" if self.tus else path
 
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")

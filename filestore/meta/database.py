@@ -226,24 +226,32 @@ class _LockFile:
 
 
 def violates(error: IntegrityError, constraint: str) -> bool:
-    """Whether ``constraint`` (its name in the schema) is what refused the statement."""
+    """Whether ``constraint`` (its name in the schema) is what refused the statement.
+
+    SQLite does not say which foreign key it was, so for those the answer there is no.
+    """
     cause = getattr(error.orig, "__cause__", None)
     name = getattr(cause, "constraint_name", None)
     if name is not None:
         return bool(name == constraint)
-    message = str(error.orig)
-    return constraint in message or _sqlite_columns(constraint) in message
+    kind, _, said = str(error.orig).partition(" constraint failed: ")
+    if kind == "CHECK":
+        return said == constraint
+    return kind == "UNIQUE" and said == _sqlite_columns(constraint)
 
 
-def _sqlite_columns(constraint: str) -> str:
+def _sqlite_columns(constraint: str) -> str | None:
     """How SQLite names a unique index or constraint in its message: by its columns."""
     for table in metadata.tables.values():
-        named: list[sa.Index | sa.UniqueConstraint] = list(table.indexes)
-        named += [c for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
+        named: list[sa.Index | sa.UniqueConstraint | sa.PrimaryKeyConstraint] = [
+            *table.indexes,
+            *(c for c in table.constraints if isinstance(c, sa.UniqueConstraint)),
+            table.primary_key,
+        ]
         for item in named:
             if item.name == constraint:
                 return ", ".join(f"{table.name}.{column.name}" for column in item.columns)
-    raise ValueError(f"no unique constraint is named {constraint}")
+    return None
 
 
 def _is_contention(err: BaseException) -> bool:

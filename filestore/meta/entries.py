@@ -10,9 +10,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from filestore.errors import NotFound
 from filestore.ids import new_id
 from filestore.meta.database import Tx
-from filestore.meta.tables import contents, entries, now_us, users, versions
+from filestore.meta.tables import contents, entries, groups, now_us, users, versions
 from filestore.model import EntryKind
 from filestore.names import Name
 
@@ -40,6 +41,7 @@ class Entry:
     changed_at: int
     deleted_at: int | None
     deleted_path: str | None
+    deleted_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def _entry(row: Any) -> Entry:
         row.changed_at,
         row.deleted_at,
         row.deleted_path,
+        row.deleted_by,
     )
 
 
@@ -126,7 +129,20 @@ async def root(tx: Tx, group_id: str, *, write: bool = False, share: bool = Fals
     )
     if write or share:
         statement = statement.with_for_update(read=not write)
-    return _entry((await tx.execute(statement)).one())
+    found = _entry((await tx.execute(statement)).one())
+    if write or share:
+        await _check_group(tx, group_id)
+    return found
+
+
+async def _check_group(tx: Tx, group_id: str) -> None:
+    """Looks behind the root's lock, which who deletes a group holds too.
+
+    :raises NotFound: the group was deleted meanwhile.
+    """
+    query = sa.select(groups.c.id).where(groups.c.id == group_id, groups.c.deleted_at.is_(None))
+    if await tx.scalar(query) is None:
+        raise NotFound(what="group")
 
 
 async def child(
@@ -245,14 +261,37 @@ async def trash(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list
     return [_entry(row) for row in rows]
 
 
-async def subtree_size(tx: Tx, entry_id: str) -> int:
-    """Bytes of all versions of an entry and of all below it."""
-    total = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
-    sizes = [
-        int(await tx.scalar(total.where(versions.c.entry_id.in_(ids))) or 0)
-        for ids in batched(await subtree(tx, entry_id))
-    ]
-    return sum(sizes)
+async def subtree_sizes(tx: Tx, ids: Sequence[str]) -> dict[str, int]:
+    """Bytes of all versions of each entry and of all below it, by the entry's id."""
+    top = sa.select(entries.c.id.label("top"), entries.c.id).where(entries.c.id.in_(ids))
+    tree = top.cte("tree", recursive=True)
+    below = tree.union_all(
+        sa.select(tree.c.top, entries.c.id).join(tree, entries.c.parent_id == tree.c.id)
+    )
+    rows = await tx.execute(
+        sa.select(below.c.top, sa.func.sum(versions.c.size).label("size"))
+        .join(versions, versions.c.entry_id == below.c.id)
+        .group_by(below.c.top)
+    )
+    return dict.fromkeys(ids, 0) | {row.top: int(row.size) for row in rows}
+
+
+async def path_of(tx: Tx, entry_id: str) -> list[str]:
+    """The names from below the root down to an entry, which comes last."""
+    at = (
+        sa.select(entries.c.parent_id, entries.c.name, sa.literal(0).label("depth"))
+        .where(entries.c.id == entry_id)
+        .cte("up", recursive=True)
+    )
+    up = at.union_all(
+        sa.select(entries.c.parent_id, entries.c.name, at.c.depth + 1).join(
+            at, entries.c.id == at.c.parent_id
+        )
+    )
+    rows = await tx.execute(
+        sa.select(up.c.name).where(up.c.parent_id.is_not(None)).order_by(up.c.depth.desc())
+    )
+    return list(rows.scalars())
 
 
 async def current_version(tx: Tx, entry: Entry) -> Version | None:
@@ -291,6 +330,20 @@ async def version(tx: Tx, entry_id: str, number: int) -> Version | None:
         )
     ).one_or_none()
     return None if row is None else _version(row)
+
+
+async def find_version(tx: Tx, version_id: str) -> tuple[Entry, Version] | None:
+    """A version by its id, with its file; None when it was removed."""
+    row = (
+        await tx.execute(
+            sa.select(versions.c.entry_id, versions.c.number).where(versions.c.id == version_id)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    entry = await get(tx, row.entry_id)
+    found = await version(tx, row.entry_id, row.number)
+    return None if entry is None or found is None else (entry, found)
 
 
 async def add_version(

@@ -1,5 +1,6 @@
 """Users: rows that stay for ever, because versions and the audit log name their authors."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,12 @@ async def find_user(tx: Tx, ref: str, *, lock: bool = False) -> User | None:
     query = sa.select(users).where(clause)
     row = (await tx.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     return None if row is None else _user(row)
+
+
+async def user_names(tx: Tx, ids: Iterable[str]) -> dict[str, str]:
+    """Names of users by their ids, for lists; at most a page of them."""
+    rows = await tx.execute(sa.select(users.c.id, users.c.name).where(users.c.id.in_(set(ids))))
+    return {row.id: row.name for row in rows}
 
 
 async def list_users(tx: Tx, *, after: str | None, limit: int) -> list[tuple[str, User]]:

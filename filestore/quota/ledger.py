@@ -73,8 +73,13 @@ async def apply(tx: Tx, actor: Actor, move: Move, *, within_limit: bool = False)
 
 
 async def lock(tx: Tx, group_id: str) -> None:
-    """Takes the group's row first, for an act that learns only later how much it moves."""
-    await tx.execute(sa.select(groups.c.id).where(groups.c.id == group_id).with_for_update())
+    """Takes the group's row first, for an act that learns only later how much it moves.
+
+    :raises NotFound: there is no such group any more.
+    """
+    living = sa.select(groups.c.id).where(groups.c.id == group_id, groups.c.deleted_at.is_(None))
+    if await tx.scalar(living.with_for_update()) is None:
+        raise NotFound(what="group")
 
 
 async def reserve(tx: Tx, actor: Actor, group_id: str, size: int, ref: str) -> None:

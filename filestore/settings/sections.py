@@ -92,6 +92,13 @@ class Server(Section):
         le=3600,
         why="long enough for a change of network, short enough to free the upload for its client",
     )
+    write_timeout_s: float = setting(
+        60.0,
+        "Time in seconds in which a download's client must take 64 KiB, or it is cut off.",
+        ge=1,
+        le=3600,
+        why="1 kB/s is enough; who takes nothing does not hold memory for ever",
+    )
     shutdown_s: float = setting(
         10.0,
         "Time in seconds that running requests get to flush when the service stops.",
@@ -275,13 +282,6 @@ class Transfer(Section):
         ge=1,
         le=32,
         why="4 blocks of 1 MiB bridge 30 ms of a store's answer at 1 Gbit/s",
-    )
-    provisional_rows: int = setting(
-        8,
-        "Blocks that the tail of an unfinished upload may be made of.",
-        ge=1,
-        le=64,
-        why="bounds what a resumed upload reads back, and garbage per break",
     )
     threads: int = setting(
         4,

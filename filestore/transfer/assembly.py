@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from filestore.acts.uploads import Limits
 from filestore.blocks.backend import Backend
@@ -23,6 +24,8 @@ from filestore.transfer.service import Transfers
 from filestore.transfer.tail import TailCache
 from filestore.transfer.workers import Workers
 
+NEW_CONTENTS: Final = ChunkerParams()
+
 
 @dataclass(frozen=True, slots=True)
 class HotPath:
@@ -35,9 +38,16 @@ class HotPath:
 
 @contextlib.asynccontextmanager
 async def running_hot_path(
-    settings: Settings, db: Database, store: Backend, process_id: str
+    settings: Settings,
+    db: Database,
+    store: Backend,
+    process_id: str,
+    *,
+    params: ChunkerParams = NEW_CONTENTS,
 ) -> AsyncIterator[HotPath]:
     """The hot path, running; at the end its threads and tasks have ended.
+
+    ``params`` is how new contents are cut; those begun before keep their own.
 
     Of the memory budget, uploads get a half, downloads three eighths, and the cache of tails
     an eighth: a crowd of slow readers cannot keep uploads from memory, nor the other way.
@@ -71,7 +81,7 @@ async def running_hot_path(
         limits=_limits(settings),
         tuning=_tuning(settings),
     )
-    transfers = Transfers(engine, ChunkerParams())
+    transfers = Transfers(engine, params)
     background = asyncio.create_task(run_forever(engine, transfers))
     try:
         yield HotPath(engine, transfers, egress)

@@ -26,11 +26,20 @@ from filestore_chunker import FileHasher
 class Committer:
     """Records what one request brings. ``offset`` is how far the upload is durable."""
 
-    def __init__(self, engine: Engine, actor: Actor, upload: Upload, *, is_staged: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        actor: Actor,
+        upload: Upload,
+        *,
+        is_staged: bool,
+        guard: acts.Guard | None = None,
+    ) -> None:
         self._engine = engine
         self._actor = actor
         self._upload = upload
         self._is_staged = is_staged
+        self._guard = guard
         self._early: list[tuple[Row, Placement]] = []
         self.offset = upload.offset
 
@@ -112,6 +121,8 @@ class Committer:
         self.offset = end
 
     async def _complete(self, size: int, blake3: bytes | None, tx: Tx, upload: Upload) -> None:
+        if self._guard is not None:
+            await self._guard(tx)
         await acts.complete(tx, self._actor, upload, size=size, blake3=blake3)
 
     async def _remove_staged(self, tx: Tx) -> None:

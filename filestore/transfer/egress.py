@@ -8,7 +8,7 @@ bytes never leave, and missing ones are an error, never padding.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -50,7 +50,9 @@ class Egress:
         self._budget = budget
         self._read_ahead = read_ahead
 
-    async def stored(self, content_id: int, start: int, end: int) -> AsyncIterator[memoryview]:
+    async def stored(
+        self, content_id: int, start: int, end: int
+    ) -> AsyncGenerator[memoryview, None]:
         """The bytes [start, end) of a content, in pieces of at most one block.
 
         :raises BlockMissing: the content is gone or has a gap; bytes given so far are right.

@@ -80,6 +80,7 @@ class Ingest:
         params: ChunkerParams,
         checksum: Checksum | None = None,
         ends_with_body: bool = False,
+        guard: acts.Guard | None = None,
     ) -> None:
         self._engine = engine
         self._actor = actor
@@ -88,7 +89,9 @@ class Ingest:
         self._ends_with_body = ends_with_body
         algorithm = None if checksum is None else checksum.algorithm
         self._slicer = Slicer(engine, upload, params, tail, body_algorithm=algorithm)
-        self._committer = Committer(engine, actor, upload, is_staged=checksum is not None)
+        self._committer = Committer(
+            engine, actor, upload, is_staged=checksum is not None, guard=guard
+        )
         top = engine.limits.max_size if upload.length is None else upload.length
         self._reader = Reader(
             source,

@@ -136,7 +136,7 @@ class Transfers:
             claim = await self._engine.db.transact(
                 partial(self._take_over, actor, upload.id, Piece(0, source))
             )
-            ingest = self._ingest(actor, claim, Piece(0, source), whole=request.length is None)
+            ingest = self._ingest(actor, claim, Piece(0, source), put=request)
             try:
                 await self._run(ingest, turn)
             finally:
@@ -160,7 +160,9 @@ class Transfers:
         self._is_stopping = True
         self._holders.ask_all()
 
-    def _ingest(self, actor: Actor, claim: _Claim, piece: Piece, *, whole: bool = False) -> Ingest:
+    def _ingest(
+        self, actor: Actor, claim: _Claim, piece: Piece, *, put: acts.Request | None = None
+    ) -> Ingest:
         return Ingest(
             self._engine,
             actor,
@@ -169,7 +171,8 @@ class Transfers:
             tail=claim.tail,
             params=claim.params,
             checksum=piece.checksum,
-            ends_with_body=whole,
+            ends_with_body=put is not None and put.length is None,
+            guard=None if put is None else put.guard,
         )
 
     async def _run(self, ingest: Ingest, turn: Turn) -> None:

@@ -1,14 +1,17 @@
 """Access tokens over HTTP: shown once, never mightier than the one that asks."""
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from filestore.acts.access import is_site_admin
 from filestore.app import Service
 from filestore.ids import is_token, token_hash
 from filestore.meta.database import Tx
 from filestore.meta.tables import audit_log, tokens
+from filestore.model import Principal, Scope
 from tests.http.api import Api
 from tests.http.conftest import Cast
 
@@ -92,6 +95,14 @@ async def test_a_limited_token_of_a_site_admin_administers_nothing(cast: Cast) -
     assert (await limited.get("/api/v1/users")).status == 403
     assert (await limited.get("/api/v1/groups/other")).status == 404
     assert (await limited.post(TOKENS, {"user": "outsider"})).status == 404
+
+
+def test_no_token_that_is_limited_to_groups_is_a_site_admins() -> None:
+    free = Principal("usr", "admin", True, "tok", frozenset({Scope.ADMIN}))
+    assert is_site_admin(free)
+    assert not is_site_admin(replace(free, groups=frozenset({"grp"})))
+    assert not is_site_admin(replace(free, is_admin=False))
+    assert not is_site_admin(replace(free, scopes=frozenset(Scope) - {Scope.ADMIN}))
 
 
 async def test_the_scope_admin_is_for_site_admins(cast: Cast) -> None:

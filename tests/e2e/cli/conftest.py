@@ -1,18 +1,22 @@
 """A real server in a process of its own, and the command line in others."""
 
 import asyncio
+import contextlib
+import io
 import json
 import os
-import signal
+import secrets
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
-_START_S = 30
+from filestore.cli.main import execute
 
 
 @dataclass(frozen=True)
@@ -42,24 +46,44 @@ class Cli:
     folder: Path
     more: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            "FILESTORE_URL": self.url,
+            "FILESTORE_TOKEN": self.token,
+            "FILESTORE_STATE_DIR": str(self.state),
+            "LC_ALL": "C.UTF-8",
+            **self.more,
+        }
+
     async def start(self, *arguments: str | Path) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "filestore", *map(str, arguments)),
-            env={
-                **os.environ,
-                "FILESTORE_URL": self.url,
-                "FILESTORE_TOKEN": self.token,
-                "FILESTORE_STATE_DIR": str(self.state),
-                "LC_ALL": "C.UTF-8",
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                **self.more,
-            },
+            env={**os.environ, **self._environment, "PYTHONPATH": _python_path()},
             cwd=self.folder,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
 
     async def run(self, *arguments: str | Path) -> Outcome:
+        """A command in this process: starting another takes longer than most commands."""
+        return await asyncio.to_thread(self._execute, [str(argument) for argument in arguments])
+
+    def _execute(self, arguments: list[str]) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            for name, value in self._environment.items():
+                patch.setenv(name, value)
+            code = execute(arguments)
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    async def run_process(self, *arguments: str | Path) -> Outcome:
+        """A command as the shell runs it."""
         process = await self.start(*arguments)
         out, err = await process.communicate()
         assert process.returncode is not None
@@ -75,39 +99,9 @@ class Cli:
         return Cli(self.url, token, self.state, self.folder, self.more)
 
 
-async def _start_server(data: Path, log: Path) -> tuple[asyncio.subprocess.Process, str]:
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "filestore", "serve"),
-            *("--data", str(data), "--listen", "127.0.0.1:0"),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-        )
-    assert process.stdout is not None
-    async with asyncio.timeout(_START_S):
-        line = (await process.stdout.readline()).decode()
-    assert line.startswith("listening on "), log.read_text()
-    return process, line.removeprefix("listening on ").strip()
-
-
-@pytest.fixture
-async def admin(tmp_path: Path) -> AsyncIterator[Cli]:
-    """The command line of the site admin of a fresh server."""
-    data = tmp_path / "data"
-    process, url = await _start_server(data, tmp_path / "server.log")
-    here = tmp_path / "here"
-    here.mkdir()
-    try:
-        yield Cli(url, (data / "admin.token").read_text().strip(), tmp_path / "state", here)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
-
-
 @dataclass
 class Relay:
-    """Passes connections on to a server, and stops when so many bytes went one way."""
+    """Passes connections on to a server, and stops when ``limit`` bytes went one way."""
 
     host: str
     port: int
@@ -118,10 +112,13 @@ class Relay:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         there, back = await asyncio.open_connection(self.host, self.port)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._pass(reader, back, counted=self.upwards))
-            group.create_task(self._pass(there, writer, counted=not self.upwards))
+        up = self._pass(reader, back, counted=self.upwards)
+        down = self._pass(there, writer, counted=not self.upwards)
+        await asyncio.gather(up, down)
 
     async def _pass(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, counted: bool
@@ -130,12 +127,70 @@ class Relay:
             while data := await source.read(1 << 16):
                 sink.write(data)
                 await sink.drain()
-                if counted and self.limit is not None:
-                    self.passed += len(data)
-                    if self.passed > self.limit:
-                        self.reached.set()
-                        await asyncio.Event().wait()
+                self.passed += len(data) if counted else 0
+                if self.limit is not None and self.passed > self.limit:
+                    self.reached.set()
+                    while await source.read(1 << 16):  # until that side is gone
+                        pass
         except ConnectionError:
             return
         finally:
             sink.close()
+
+
+def _python_path() -> str:
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address and admin token of a server that all tests here share; groups keep them apart."""
+    folder = tmp_path_factory.mktemp("server")
+    log = folder / "server.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "filestore", "serve"]
+            + ["--data", str(folder / "data"), "--listen", "127.0.0.1:0"],
+            env={**os.environ, "PYTHONPATH": _python_path()},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    with process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on "), log.read_text()
+        token = (folder / "data" / "admin.token").read_text().strip()
+        yield line.removeprefix("listening on ").strip(), token
+        process.terminate()
+
+
+@pytest.fixture
+def admin(server: tuple[str, str], tmp_path: Path) -> Cli:
+    """The command line of the site admin."""
+    here = tmp_path / "here"
+    here.mkdir()
+    return Cli(*server, tmp_path / "state", here)
+
+
+@pytest.fixture
+async def team(admin: Cli) -> str:
+    """A fresh group of 1 GiB."""
+    name = f"team-{secrets.token_hex(4)}"
+    await admin.json("group", "create", name, "--quota", "1GiB")
+    return name
+
+
+@pytest.fixture
+async def relay(admin: Cli) -> AsyncIterator[Relay]:
+    """A way to the server that can stop; ``admin`` goes over it."""
+    there = URL(admin.url)
+    assert there.host is not None and there.port is not None
+    made = Relay(there.host, there.port)
+    listener = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    admin.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    yield made
+    listener.close()
+    for task in made.tasks:
+        task.cancel()
+    await asyncio.gather(*made.tasks, return_exceptions=True)

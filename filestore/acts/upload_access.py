@@ -1,0 +1,52 @@
+"""Who may go on with an upload, and who may end it, as things stand now.
+
+An upload's address names no group, so its group is looked up first. Who may not see the group
+cannot tell the upload from one that does not exist.
+"""
+
+from filestore.acts.access import Need, group_access
+from filestore.errors import Forbidden, NotFound
+from filestore.ids import is_id
+from filestore.meta import uploads
+from filestore.meta.database import Tx
+from filestore.meta.uploads import Upload
+from filestore.model import Principal, Role, Scope
+
+_WRITE = Need(role=Role.MEMBER, scope=Scope.WRITE)
+_MANAGE = Need(role=Role.MANAGER, scope=Scope.MANAGE)
+
+
+async def upload_to_continue(tx: Tx, principal: Principal, upload_id: str) -> Upload:
+    """The upload, if the caller began it and may still write to its group.
+
+    :raises NotFound: no such upload, or the caller is no member of its group.
+    :raises Forbidden: a member who did not begin it, or who may not write any more.
+    """
+    upload = await _visible(tx, principal, upload_id)
+    if upload.user_id != principal.user_id:
+        raise Forbidden(needed="to be the user who began the upload")
+    await group_access(tx, principal, upload.group_id, _WRITE)
+    return upload
+
+
+async def upload_to_end(tx: Tx, principal: Principal, upload_id: str) -> Upload:
+    """The upload, if the caller began it and may still write, or manages its group.
+
+    :raises NotFound: no such upload, or the caller is no member of its group.
+    :raises Forbidden: another member.
+    """
+    upload = await _visible(tx, principal, upload_id)
+    need = _WRITE if upload.user_id == principal.user_id else _MANAGE
+    await group_access(tx, principal, upload.group_id, need)
+    return upload
+
+
+async def _visible(tx: Tx, principal: Principal, upload_id: str) -> Upload:
+    upload = await uploads.find(tx, upload_id) if is_id("upl", upload_id) else None
+    if upload is None:
+        raise NotFound(what="upload")
+    try:
+        await group_access(tx, principal, upload.group_id, Need())
+    except NotFound as err:
+        raise NotFound(what="upload") from err
+    return upload

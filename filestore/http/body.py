@@ -1,0 +1,78 @@
+"""The body of an upload request as the hot path reads it.
+
+aiohttp has no read timeout, raises different errors for a client that is gone, and drops what
+it had received when the connection broke. Here each read has a deadline, every break is
+:class:`~filestore.transfer.source.Broken`, and what had arrived is handed out first.
+"""
+
+import asyncio
+from typing import Final
+
+from aiohttp import ClientError, StreamReader, web
+
+from filestore.errors import RequestTimeout
+from filestore.http.call import Call
+from filestore.transfer.source import Broken
+
+_BROKEN: Final = (ConnectionError, ClientError, web.RequestPayloadError)
+
+
+class BrokenFraming(Broken):
+    """The chunks of the body are not well-formed; the client is still there to be told."""
+
+    code = "bad-request"
+
+
+class RequestBody:
+    """Reads the body of ``call``'s request; tells a waiting client to send at the first read.
+
+    So nothing has been sent yet when a request is refused before anybody reads.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._timeout_s = call.services.settings.server.read_timeout_s
+        self._stream: StreamReader | None = None
+
+    def __repr__(self) -> str:
+        return f"<RequestBody of {self._call!r}>"
+
+    @property
+    def announced(self) -> int | None:
+        """How many bytes the client said it sends; None when it did not say (chunked)."""
+        request = self._call.request
+        if request.content_length is not None:
+            return request.content_length
+        return None if request.body_exists else 0
+
+    async def read(self) -> bytes:
+        """As :class:`~filestore.transfer.source.ByteSource` has it.
+
+        :raises Broken: the client is gone, or the framing is broken.
+        :raises RequestTimeout: nothing came for the time that the settings allow.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if self._stream is None:
+                    self._stream = await self._call.body()
+                return await self._stream.readany()
+        except TimeoutError as err:
+            raise RequestTimeout(seconds=round(self._timeout_s)) from err
+        except _BROKEN as err:
+            return self._rest(err)
+        except RuntimeError as err:  # of a connection that was lost before the first read
+            if self._call.request.transport is not None:
+                raise
+            return self._rest(err)
+
+    def _rest(self, err: Exception) -> bytes:
+        """What arrived before the break, once; then the break.
+
+        The public ways to read raise as soon as the connection is lost, so the buffer is read
+        past them: up to 128 KiB that the client has sent and need not send again.
+        """
+        if self._stream is not None and (rest := self._stream._read_nowait(-1)):
+            return rest
+        if isinstance(err, web.RequestPayloadError):
+            raise BrokenFraming(field="body", reason="its framing is broken") from err
+        raise Broken(seconds=0) from err

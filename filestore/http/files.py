@@ -1,0 +1,170 @@
+"""``/api/v1/groups/{g}/files/{path}``: a file by its path, for curl and for browsers."""
+
+from functools import partial
+from typing import Literal
+
+from aiohttp import web
+
+from filestore.acts import browse, tree
+from filestore.acts.browse import Located
+from filestore.acts.tree import Path
+from filestore.acts.uploads import Guard, Request
+from filestore.errors import BadHeader, BadName, Forbidden, NotFound
+from filestore.http.body import RequestBody
+from filestore.http.call import Call, Query, no_content, reply
+from filestore.http.conditions import Conditions, Validators
+from filestore.http.digests import HEADER as REPR_DIGEST
+from filestore.http.digests import parse_expected
+from filestore.http.downloads import FileQuery, get_file, head_file
+from filestore.http.groups import ONE
+from filestore.http.media_types import OCTETS, parse_media_type
+from filestore.http.routing import Access, Route
+from filestore.http.tree import TreeItem, quoted
+from filestore.meta import entries
+from filestore.meta.database import Tx
+from filestore.model import Protocol, Role, Scope
+from filestore.names import split_path
+from filestore.quota import ledger
+
+FILES = ONE + "/files/{path}"
+
+
+class RemovalQuery(Query):
+    """``permanent``: past the trash, for managers; there is no way back."""
+
+    permanent: Literal["true", "false"] = "false"
+
+
+async def _put(call: Call) -> web.Response:
+    headers = call.request.headers
+    path = _file_path(call)
+    if "Content-Range" in headers:
+        raise BadHeader(header="Content-Range", reason="a file is only taken whole")
+    body = RequestBody(call)
+    request = Request(
+        group_id=call.group.id,
+        domain_id=call.group.domain_id,
+        user_id=call.principal.user_id,
+        protocol=Protocol.HTTP,
+        length=body.announced,
+        folder=path[:-1],
+        name=path[-1],
+        mime=parse_media_type("Content-Type", headers.get("Content-Type", "")),
+        expected=parse_expected(headers.get(REPR_DIGEST)),
+        guard=_guard(call, path, write=False),
+    )
+    upload = await call.services.transfers.put(call.actor, request, body)
+    look = partial(browse.written, version_id=str(upload.version_id))
+    found = await call.services.db.read(look)
+    if found is None or found.version is None:
+        return no_content()  # somebody has deleted it for good in the meantime
+    response = reply(TreeItem.of(found), status=201 if found.version.number == 1 else 200)
+    response.headers["ETag"] = quoted(found.version)
+    return response
+
+
+async def _delete(call: Call) -> web.Response:
+    query = call.query(RemovalQuery)
+    path = _file_path(call)
+    is_permanent = query.permanent == "true"
+    if is_permanent:
+        _check_may_purge(call)
+    guard = _guard(call, path, write=True)
+
+    async def act(tx: Tx) -> None:
+        if guard is not None:
+            await guard(tx)
+        remove = tree.remove if is_permanent else tree.put_in_trash
+        await remove(tx, call.actor, call.group.id, path)
+
+    await call.services.db.transact(act)
+    return no_content()
+
+
+def _file_path(call: Call) -> Path:
+    path = split_path(call.raw_tail())
+    if not path:
+        raise BadName(name="", reason="the path of a file has at least one name", rule="empty")
+    return path
+
+
+def _check_may_purge(call: Call) -> None:
+    """What only the query tells, so the route's access cannot ask for it."""
+    role = call.group.role
+    if role is None or not role.includes(Role.MANAGER):
+        raise Forbidden(needed=f"the role {Role.MANAGER}")
+    if not call.principal.allows(Scope.MANAGE):
+        raise Forbidden(needed=f"a token with the scope {Scope.MANAGE}")
+
+
+def _guard(call: Call, path: Path, *, write: bool) -> Guard | None:
+    """Checks the request's conditions inside the transaction that changes the file.
+
+    None when there are none. It takes the group's row and then the tree's root, in the order of
+    all acts and as strongly as the act behind it does, so nobody can write to the path between
+    the check and the change.
+    """
+    conditions = Conditions.of(call.request.headers)
+    if not conditions:
+        return None
+    group_id = call.group.id
+
+    async def check(tx: Tx) -> None:
+        await ledger.lock(tx, group_id)
+        await entries.root(tx, group_id, write=write, share=not write)
+        conditions.check_write(_validators(await _find(tx, group_id, path)))
+
+    return check
+
+
+async def _find(tx: Tx, group_id: str, path: Path) -> Located | None:
+    try:
+        return await browse.file_at(tx, group_id, path, None)
+    except NotFound:
+        return None
+
+
+def _validators(found: Located | None) -> Validators | None:
+    if found is None or found.version is None:
+        return None
+    return Validators(quoted(found.version), found.version.created_at // 1_000_000)
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path=FILES,
+        handler=get_file,
+        access=Access.VIEWER,
+        summary="The bytes of a file, or ranges of them",
+        query=FileQuery,
+        responses={200: OCTETS, 206: OCTETS, 304: None},
+    ),
+    Route(
+        method="HEAD",
+        path=FILES,
+        handler=head_file,
+        access=Access.VIEWER,
+        summary="Size, type, ETag and digest of a file",
+        query=FileQuery,
+        responses={200: None, 304: None},
+    ),
+    Route(
+        method="PUT",
+        path=FILES,
+        handler=_put,
+        access=Access.MEMBER,
+        summary="Store a file whole: a new one, or a new version",
+        request=OCTETS,
+        responses={200: TreeItem, 201: TreeItem, 204: None},
+    ),
+    Route(
+        method="DELETE",
+        path=FILES,
+        handler=_delete,
+        access=Access.MEMBER,
+        summary="Put a file or folder into the trash; permanent=true: past it, for managers",
+        query=RemovalQuery,
+        responses={204: None},
+    ),
+)

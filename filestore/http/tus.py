@@ -1,0 +1,290 @@
+"""tus 1.0.0 over ``/api/v1/groups/{g}/uploads`` and ``/api/v1/uploads/{id}``.
+
+An adapter: it reads headers, asks one session (:class:`~filestore.transfer.service.Transfers`)
+and writes headers. Everything that can be refused is refused before the body is asked for.
+
+Source: tus 1.0.0, core protocol and the extensions in ``tus_headers.EXTENSIONS``.
+"""
+
+import contextlib
+import hashlib
+import hmac
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import partial
+
+from aiohttp import web
+
+from filestore.acts.upload_access import upload_to_continue, upload_to_end
+from filestore.acts.uploads import Request
+from filestore.errors import (
+    BadHeader,
+    BadMediaType,
+    ChecksumMismatch,
+    FilestoreError,
+    LengthExceeded,
+    TooLarge,
+    UploadGone,
+)
+from filestore.http.body import RequestBody
+from filestore.http.call import Call, no_content
+from filestore.http.groups import ONE
+from filestore.http.media_types import essence, parse_media_type
+from filestore.http.routing import Access, Route
+from filestore.http.tus_headers import (
+    ALGORITHMS,
+    BODY_TYPE,
+    EXTENSIONS,
+    VERSION,
+    check_version,
+    metadata_digest,
+    metadata_text,
+    parse_checksum,
+    parse_length,
+    parse_metadata,
+    parse_number,
+)
+from filestore.meta.uploads import Upload
+from filestore.model import ExpectedDigest, Protocol
+from filestore.names import parse_name, parse_path
+from filestore.transfer.ingest import Checksum
+from filestore.transfer.service import Piece
+
+COLLECTION = ONE + "/uploads"
+UPLOADS = "/api/v1/uploads"
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What the body of a creation brings; None when the request is a plain creation."""
+
+    body: RequestBody
+    checksum: Checksum | None
+
+
+async def _options(call: Call) -> web.Response:
+    response = no_content()
+    response.headers.update(
+        {
+            "Tus-Version": VERSION,
+            "Tus-Extension": ",".join(EXTENSIONS),
+            "Tus-Max-Size": str(call.services.settings.uploads.max_size_bytes),
+            "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+        }
+    )
+    return response
+
+
+async def _create(call: Call) -> web.Response:
+    headers = call.request.headers
+    check_version(headers.get("Tus-Resumable"))
+    if "Upload-Concat" in headers:
+        raise BadHeader(header="Upload-Concat", reason="concatenation is not supported")
+    length = parse_length(headers)
+    request = _request(call, length)
+    first = await _first_piece(call, length)
+    upload = await call.services.transfers.begin(call.actor, request)
+    if first is not None:
+        upload = await _take_first(call, upload, first)
+    response = web.Response(status=201, headers=_progress(upload))
+    response.headers["Location"] = _location(call, upload)
+    if first is None:
+        del response.headers["Upload-Offset"]
+    return response
+
+
+def _request(call: Call, length: int | None) -> Request:
+    """The upload that the headers ask for.
+
+    :raises BadHeader: a header is wrong.
+    :raises BadName: the name or the folder is not allowed.
+    """
+    raw = call.request.headers.get("Upload-Metadata")
+    found = parse_metadata(raw or "")
+    name = metadata_text(found, "filename") or metadata_text(found, "name")
+    mime = metadata_text(found, "filetype") or ""
+    return Request(
+        group_id=call.group.id,
+        domain_id=call.group.domain_id,
+        user_id=call.principal.user_id,
+        protocol=Protocol.TUS,
+        length=length,
+        folder=parse_path(metadata_text(found, "path") or ""),
+        name=None if name is None else parse_name(name),
+        mime=parse_media_type("Upload-Metadata", mime),
+        raw_metadata=raw or None,
+        expected=ExpectedDigest(
+            blake3=metadata_digest(found, "blake3"), sha256=metadata_digest(found, "sha256")
+        ),
+    )
+
+
+async def _first_piece(call: Call, length: int | None) -> _Begun | None:
+    """The body of a creation-with-upload, if the request is one; refused before anything exists.
+
+    :raises LengthExceeded, TooLarge: the body is longer than the upload, or than any may be.
+    :raises ChecksumMismatch: there is no body, and its checksum is not that of nothing.
+    """
+    checksum = parse_checksum(call.request.headers)
+    if essence(call.request.headers.get("Content-Type", "")) != BODY_TYPE:
+        _check_empty(checksum)
+        return None
+    body = RequestBody(call)
+    limit = call.services.settings.uploads.max_size_bytes
+    if body.announced is not None and body.announced > limit:
+        raise TooLarge(what="the upload", got=body.announced, limit=limit)
+    if length is not None and body.announced is not None and body.announced > length:
+        raise LengthExceeded(expected=length, got=body.announced)
+    if length == 0:  # it will be complete before its body could be refused
+        if extra := await body.read():
+            raise LengthExceeded(expected=0, got=len(extra))
+        _check_empty(checksum)
+    return _Begun(body, checksum)
+
+
+async def _take_first(call: Call, upload: Upload, first: _Begun) -> Upload:
+    """Takes the body of a creation. The upload stays if the client can go on with it."""
+    if not upload.is_open:
+        return upload
+    transfers = call.services.transfers
+    piece = Piece(0, first.body, announced=first.body.announced, checksum=first.checksum)
+    try:
+        return await transfers.append(call.actor, upload.id, piece)
+    except FilestoreError as err:
+        if err.spec.retryable and not isinstance(err, ChecksumMismatch):
+            return await transfers.find(upload.id)
+        with contextlib.suppress(UploadGone):
+            await transfers.terminate(call.actor, upload.id)
+        raise
+
+
+async def _head(call: Call) -> web.Response:
+    check_version(call.request.headers.get("Tus-Resumable"))
+    look = partial(
+        upload_to_continue, principal=call.principal, upload_id=call.parameters["upload"]
+    )
+    found = await call.services.db.read(look)
+    upload = await call.services.transfers.status(found.id)
+    response = web.Response(status=200, headers=_progress(upload))
+    if upload.length is None:
+        response.headers["Upload-Defer-Length"] = "1"
+    else:
+        response.headers["Upload-Length"] = str(upload.length)
+    if upload.raw_metadata is not None:
+        response.headers["Upload-Metadata"] = upload.raw_metadata
+    return response
+
+
+async def _append(call: Call) -> web.Response:
+    headers = call.request.headers
+    check_version(headers.get("Tus-Resumable"))
+    look = partial(
+        upload_to_continue, principal=call.principal, upload_id=call.parameters["upload"]
+    )
+    upload = await call.services.db.read(look)
+    given = headers.get("Content-Type", "")
+    if essence(given) != BODY_TYPE:
+        raise BadMediaType(expected=BODY_TYPE, got=given or "nothing")
+    body = RequestBody(call)
+    length = headers.get("Upload-Length")
+    piece = Piece(
+        parse_number("Upload-Offset", headers.get("Upload-Offset", "")),
+        body,
+        announced=body.announced,
+        length=None if length is None else parse_number("Upload-Length", length),
+        checksum=parse_checksum(headers),
+    )
+    upload = await call.services.transfers.append(call.actor, upload.id, piece)
+    return web.Response(status=204, headers=_progress(upload))
+
+
+async def _terminate(call: Call) -> web.Response:
+    check_version(call.request.headers.get("Tus-Resumable"))
+    look = partial(upload_to_end, principal=call.principal, upload_id=call.parameters["upload"])
+    upload = await call.services.db.read(look)
+    await call.services.transfers.terminate(call.actor, upload.id)
+    return no_content()
+
+
+def _progress(upload: Upload) -> dict[str, str]:
+    """How far the upload is, and until when it can go on; a finished one does not expire."""
+    headers = {"Upload-Offset": str(upload.offset), "Cache-Control": "no-store"}
+    if upload.is_open:
+        headers["Upload-Expires"] = formatdate(upload.expires_at // 1_000_000, usegmt=True)
+    return headers
+
+
+def _location(call: Call, upload: Upload) -> str:
+    """The upload's address: relative, unless the settings say under which URL clients see us."""
+    server = call.services.settings.server
+    origin = "" if server.base_url is None else call.authority
+    return f"{origin}{UPLOADS}/{upload.id}"
+
+
+def _check_empty(checksum: Checksum | None) -> None:
+    """:raises ChecksumMismatch: a checksum of no bytes at all is another one."""
+    if checksum is None:
+        return
+    nothing = hashlib.new(checksum.algorithm).digest()
+    if not hmac.compare_digest(nothing, checksum.digest):
+        raise ChecksumMismatch(algorithm=checksum.algorithm)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=COLLECTION,
+        handler=_create,
+        access=Access.MEMBER,
+        summary="Begin an upload (tus: creation, with its first bytes if they come along)",
+        request=BODY_TYPE,
+        responses={201: None},
+        tus=True,
+    ),
+    Route(
+        method="OPTIONS",
+        path=COLLECTION,
+        handler=_options,
+        access=Access.PUBLIC,
+        summary="What the server speaks (tus)",
+        responses={204: None},
+        tus=True,
+    ),
+    Route(
+        method="HEAD",
+        path=UPLOADS + "/{upload}",
+        handler=_head,
+        access=Access.TOKEN,
+        summary="How far an upload is; for the user who began it",
+        responses={200: None},
+        tus=True,
+    ),
+    Route(
+        method="PATCH",
+        path=UPLOADS + "/{upload}",
+        handler=_append,
+        access=Access.TOKEN,
+        summary="Go on with an upload; for the user who began it",
+        request=BODY_TYPE,
+        responses={204: None},
+        tus=True,
+    ),
+    Route(
+        method="DELETE",
+        path=UPLOADS + "/{upload}",
+        handler=_terminate,
+        access=Access.TOKEN,
+        summary="End an upload; for the user who began it and for managers",
+        responses={204: None},
+        tus=True,
+    ),
+    Route(
+        method="OPTIONS",
+        path=UPLOADS + "/{upload}",
+        handler=_options,
+        access=Access.PUBLIC,
+        summary="What the server speaks (tus)",
+        responses={204: None},
+        tus=True,
+    ),
+)

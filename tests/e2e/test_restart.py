@@ -1,0 +1,50 @@
+"""The server is killed in the middle of a request; uploads go on at the next one."""
+
+import pytest
+
+from tests.e2e import tus
+from tests.e2e.material import Material
+from tests.e2e.stage import GROUP, SIZES, Stage, quota_of
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_kill_9_in_a_patch_loses_nothing_acknowledged(stage: Stage, size: int) -> None:
+    server, api = await stage.open()
+    material = Material("killed", size)
+    upload = await tus.begin(api, GROUP, "killed.bin", material)
+    reply = await tus.patch(api, upload, material, 0, size // 4)
+    assert reply.status == 204
+    promised = int(reply.headers["Upload-Offset"])
+
+    async with tus.SlowPatch(api, upload, promised, size - promised) as patch:
+        await patch.feed(material, promised, size * 3 // 4)
+        promised = await tus.wait_for_offset(api, GROUP, upload, size // 2)
+        server.kill()
+    server.start()
+    api = stage.admin(server)
+
+    offset = await tus.offset_of(api, upload)
+    assert promised <= offset <= size * 3 // 4
+    assert (await tus.patch(api, upload, material, offset)).status == 204
+    await tus.assert_equal(api, GROUP, "killed.bin", material)
+    assert await quota_of(api) == (size, 0)
+
+
+async def test_a_stop_saves_what_arrived(stage: Stage) -> None:
+    server, api = await stage.open()
+    material = Material("stopped", 5_000_000)
+    upload = await tus.begin(api, GROUP, "stopped.bin", material)
+
+    async with tus.SlowPatch(api, upload, 0, material.size) as patch:
+        await patch.feed(material, 0, 3_000_000)
+        await tus.wait_for_offset(api, GROUP, upload, 1)
+        assert server.stop() == 0
+        status, headers = await patch.answer()
+    assert (status, "retry-after" in headers) == (503, True)
+    server.start()
+    api = stage.admin(server)
+
+    offset = await tus.offset_of(api, upload)
+    assert 2_000_000 < offset <= 3_000_000
+    assert (await tus.patch(api, upload, material, offset)).status == 204
+    await tus.assert_equal(api, GROUP, "stopped.bin", material)

@@ -1,0 +1,175 @@
+"""The OpenAPI document is whole, valid, and says of every route what the service does."""
+
+import re
+from typing import Any, Final
+
+import jsonschema
+from aiohttp import web
+
+from filestore.app import Service
+from filestore.http.application import all_routes
+from filestore.http.openapi import operation_id
+from filestore.settings import Settings
+from tests.http.api import Api
+from tests.http.conftest import Cast
+
+_SCHEMA: Final = {"type": ["object", "boolean"]}
+_CONTENT: Final = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "required": ["schema"],
+        "properties": {"schema": _SCHEMA},
+        "additionalProperties": False,
+    },
+}
+_RESPONSE: Final = {
+    "oneOf": [
+        {"required": ["$ref"], "properties": {"$ref": {"type": "string"}}, "maxProperties": 1},
+        {
+            "required": ["description"],
+            "properties": {"description": {"type": "string"}, "content": _CONTENT},
+            "additionalProperties": False,
+        },
+    ]
+}
+_PARAMETER: Final = {
+    "type": "object",
+    "required": ["name", "in", "required", "schema"],
+    "properties": {"in": {"enum": ["path", "query", "header"]}, "required": {"type": "boolean"}},
+}
+_OPERATION: Final = {
+    "type": "object",
+    "required": ["summary", "operationId", "tags", "security", "parameters", "responses"],
+    "properties": {
+        "summary": {"type": "string", "minLength": 5},
+        "operationId": {"type": "string", "pattern": "^[a-z0-9-]+$"},
+        "parameters": {"type": "array", "items": _PARAMETER},
+        "requestBody": {
+            "type": "object",
+            "required": ["content"],
+            "properties": {"content": _CONTENT, "required": {"type": "boolean"}},
+            "additionalProperties": False,
+        },
+        "responses": {
+            "type": "object",
+            "minProperties": 2,
+            "propertyNames": {"pattern": "^([1-5][0-9][0-9]|default)$"},
+            "additionalProperties": _RESPONSE,
+        },
+    },
+    "patternProperties": {"^x-": {}},
+}
+META_SHAPE: Final = {
+    "type": "object",
+    "required": ["openapi", "info", "paths", "components"],
+    "properties": {
+        "openapi": {"const": "3.1.0"},
+        "info": {"type": "object", "required": ["title", "version"]},
+        "paths": {
+            "type": "object",
+            "propertyNames": {"pattern": "^/"},
+            "additionalProperties": {
+                "type": "object",
+                "propertyNames": {
+                    "enum": ["get", "head", "post", "put", "patch", "delete", "options"]
+                },
+                "additionalProperties": _OPERATION,
+            },
+        },
+        "components": {
+            "type": "object",
+            "required": ["schemas", "securitySchemes"],
+            "additionalProperties": {"type": "object"},
+        },
+    },
+    "additionalProperties": False,
+}
+"""The parts of the OpenAPI 3.1 schema that this document uses."""
+
+
+async def _document(api: Api) -> dict[str, Any]:
+    answer = await api.get("/api/v1/openapi.json")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    document: dict[str, Any] = answer.json
+    return document
+
+
+async def test_the_document_has_the_shape_of_openapi_and_its_references_lead_somewhere(
+    api: Api,
+) -> None:
+    document = await _document(api)
+    jsonschema.validate(document, META_SHAPE)
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', str(document).replace("'", '"'))):
+        found: Any = document
+        for part in reference.split("/"):
+            found = found[part]
+        assert found
+
+
+async def test_every_route_of_the_running_application_is_in_it_and_nothing_else(
+    api: Api, service: Service
+) -> None:
+    document = await _document(api)
+    described = {
+        (method.upper(), path) for path, item in document["paths"].items() for method in item
+    }
+    running = {
+        (route.method, route.resource.canonical)
+        for route in service.web.router.routes()
+        if isinstance(route.resource, web.Resource)
+    }
+    assert described == running
+
+
+async def test_every_route_says_its_parameters_and_answers(api: Api, settings: Settings) -> None:
+    document = await _document(api)
+    for route in all_routes(settings):
+        operation = document["paths"][route.path][route.method.lower()]
+        named = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+        assert named == set(route.parameters), route.path
+        assert {str(status) for status in route.responses} <= set(operation["responses"])
+        assert ("requestBody" in operation) == (route.request is not None)
+        assert (operation["security"] == []) == (route.access == "public")
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation_id(route) for route in all_routes(Settings())]
+    assert len(names) == len(set(names))
+
+
+async def test_what_the_service_answers_is_what_it_describes(cast: Cast) -> None:
+    document = await _document(cast.admin)
+    asked = {
+        "/api/v1/groups": "/api/v1/groups",
+        "/api/v1/groups/{g}": "/api/v1/groups/maths",
+        "/api/v1/groups/{g}/quota": "/api/v1/groups/maths/quota",
+        "/api/v1/groups/{g}/members": "/api/v1/groups/maths/members",
+        "/api/v1/groups/{g}/members/{user}": "/api/v1/groups/maths/members/viewer-maths",
+        "/api/v1/users": "/api/v1/users",
+        "/api/v1/users/{user}": "/api/v1/users/admin",
+        "/api/v1/tokens": "/api/v1/tokens",
+    }
+    for path, address in asked.items():
+        answer = await cast.admin.get(address)
+        described = document["paths"][path]["get"]["responses"]["200"]["content"]
+        _validate(document, described["application/json"]["schema"], answer.json)
+    refused = await cast.admin.get("/api/v1/groups/nothing")
+    _validate(document, {"$ref": "#/components/schemas/Problem"}, refused.json)
+
+
+def _validate(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
+    """Holds ``value`` to ``schema`` of ``document``; members that it does not name fail."""
+    closed = _closed(document["components"]["schemas"])
+    components = {"schemas": {**closed, "Problem": document["components"]["schemas"]["Problem"]}}
+    jsonschema.validate(value, {**schema, "components": components})
+
+
+def _closed(schemas: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**schema, "additionalProperties": False} if "properties" in schema else schema
+        for name, schema in schemas.items()
+    }

@@ -1,0 +1,213 @@
+"""Starting and stopping: one line, one site admin, one process per SQLite file."""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from filestore.app import ADMIN_TOKEN, listening, make_service
+from filestore.errors import CannotStart
+from filestore.meta.database import Database, open_database
+from filestore.meta.processes import end_process, insert_process, living_processes, note_alive
+from filestore.settings import Settings, load
+from tests.http.api import Api
+
+ROOT = Path(__file__).parents[2]
+START_S = 60
+
+
+@asynccontextmanager
+async def _running(*flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    path = os.pathsep.join(str(ROOT / part) for part in ("", "chunker", "gc"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "filestore", "serve", *flags),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _first_line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), START_S)).decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_prints_its_address_alone_and_stops_on_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    flags = ("--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
+    async with _running(*flags) as process:
+        line = await _first_line(process)
+        assert line.startswith("listening on http://127.0.0.1:")
+        url = line.removeprefix("listening on ").strip()
+        token = (tmp_path / "data" / ADMIN_TOKEN).read_text().strip()
+        async with aiohttp.ClientSession() as session:
+            assert (await Api(session, url, token).get("/api/v1/users/admin")).status == 200
+            process.send_signal(number)
+            rest, logs = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0
+    assert rest == b""
+    assert b"service.stopped" in logs
+    assert token.encode() not in logs
+
+
+async def test_a_second_process_on_the_sqlite_file_is_refused_in_clear_words(
+    tmp_path: Path,
+) -> None:
+    flags = ("--data", str(tmp_path), "--listen", "127.0.0.1:0")
+    async with _running(*flags) as first:
+        await _first_line(first)
+        async with _running(*flags) as second:
+            out, err = await asyncio.wait_for(second.communicate(), START_S)
+            assert second.returncode == 1
+            assert out == b""
+            assert f"in use by process {first.pid}".encode() in err
+            assert b"Traceback" not in err
+
+
+async def test_an_address_in_use_is_refused_in_clear_words(tmp_path: Path) -> None:
+    async with _running("--data", str(tmp_path / "a"), "--listen", "127.0.0.1:0") as first:
+        address = (await _first_line(first)).removeprefix("listening on http://").strip()
+        async with _running("--data", str(tmp_path / "b"), "--listen", address) as second:
+            _, err = await asyncio.wait_for(second.communicate(), START_S)
+            assert second.returncode == 1
+            assert f"{address} cannot be listened on".encode() in err
+
+
+async def test_the_first_start_alone_writes_the_admins_token_readable_by_its_owner(
+    settings: Settings,
+) -> None:
+    path = settings.server.data / ADMIN_TOKEN
+    async with make_service(settings):
+        token = path.read_text()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [found.name for found in path.parent.glob(".admin*")] == []
+    path.unlink()
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(make_service(settings))
+        assert not path.exists()
+        url = await stack.enter_async_context(listening(service))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        answer = await Api(session, url, token.strip()).get("/api/v1/users/admin")
+        assert answer.json["is_admin"] is True
+
+
+async def test_of_processes_that_start_at_once_one_makes_the_site_admin(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    async with AsyncExitStack() as stack:
+
+        async def start(folder: Path) -> None:
+            flags = {"data": folder, "database": postgres_url, "blocks": f"file:{tmp_path}/blocks"}
+            await stack.enter_async_context(make_service(load(flags=flags)))
+
+        await asyncio.gather(*(start(folder) for folder in folders))
+    assert [(folder / ADMIN_TOKEN).exists() for folder in folders].count(True) == 1
+
+
+async def test_workers_serve_one_address_and_die_with_their_parent(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    flags = ("--data", str(tmp_path), "--listen", "127.0.0.1:0", "--database", postgres_url)
+    async with _running(*flags, "--workers", "2") as parent:
+        url = (await _first_line(parent)).removeprefix("listening on ").strip()
+        token = (tmp_path / ADMIN_TOKEN).read_text().strip()
+        async with aiohttp.ClientSession() as session:
+            assert (await Api(session, url, token).get("/api/v1/users")).status == 200
+        db = await open_database(postgres_url)
+        try:
+            alive = await db.read(lambda tx: living_processes(tx, silent_s=60))
+        finally:
+            await db.close()
+        assert len(alive) == 2
+        parent.kill()
+        # The workers share standard output, so it ends when the last of them has ended.
+        rest, logs = await asyncio.wait_for(parent.communicate(), 30)
+    assert rest == b""
+    assert logs.count(b"service.stopped") == 2
+
+
+async def test_a_worker_that_dies_is_replaced_and_a_signal_stops_all(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    flags = ("--data", str(tmp_path), "--listen", "127.0.0.1:0", "--database", postgres_url)
+    async with _running(*flags, "--workers", "2") as parent:
+        await _first_line(parent)
+        pids = {await _next_listening(parent) for _ in range(2)}
+        os.kill(pids.pop(), signal.SIGKILL)
+        assert await _next_listening(parent) not in pids
+        parent.send_signal(signal.SIGTERM)
+        _, logs = await asyncio.wait_for(parent.communicate(), 30)
+    assert parent.returncode == 0
+    assert logs.count(b"service.stopped") == 2
+
+
+async def _next_listening(process: asyncio.subprocess.Process) -> int:
+    """Reads the log up to the next worker that takes requests; its pid."""
+    assert process.stderr is not None
+    while True:
+        line = await asyncio.wait_for(process.stderr.readline(), START_S)
+        assert line, "the log ended"
+        entry = json.loads(line)
+        if entry["event"] == "service.listening":
+            return int(entry["pid"])
+
+
+async def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:
+    away = f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}"
+    flags = ("--data", str(tmp_path), "--listen", "127.0.0.1:0", "--database", away)
+    async with _running(*flags, "--workers", "2") as parent:
+        out, err = await asyncio.wait_for(parent.communicate(), START_S)
+    assert parent.returncode == 1
+    assert out == b""
+    assert b"The database does not answer" in err
+    assert b"Traceback" not in err
+
+
+async def test_a_store_of_another_database_is_refused(tmp_path: Path) -> None:
+    blocks = f"file:{tmp_path}/blocks"
+    async with make_service(load(flags={"data": tmp_path / "a", "blocks": blocks})):
+        pass
+    with pytest.raises(CannotStart, match="belongs to another database"):
+        async with make_service(load(flags={"data": tmp_path / "b", "blocks": blocks})):
+            pass
+    async with make_service(load(flags={"data": tmp_path / "a", "blocks": blocks})):
+        pass
+
+
+async def test_a_process_that_was_taken_for_dead_learns_it(database_url: str) -> None:
+    db: Database = await open_database(database_url)
+    try:
+        process = await db.transact(lambda tx: insert_process(tx, host="here", pid=1))
+        assert await db.read(lambda tx: living_processes(tx, silent_s=60)) == {process}
+        assert await db.transact(lambda tx: note_alive(tx, process)) is True
+        await db.transact(lambda tx: end_process(tx, process))
+        assert await db.transact(lambda tx: note_alive(tx, process)) is False
+        assert await db.read(lambda tx: living_processes(tx, silent_s=60)) == set()
+    finally:
+        await db.close()
+
+
+async def test_a_stopped_service_leaves_no_living_process(settings: Settings) -> None:
+    async with make_service(settings) as service:
+        alive = await service.services.db.read(lambda tx: living_processes(tx, silent_s=60))
+        assert alive == {service.process_id}
+    db = await open_database(settings.database_url)
+    assert await db.read(lambda tx: living_processes(tx, silent_s=60)) == set()
+    await db.close()
