@@ -64,7 +64,7 @@ def execute(arguments: Sequence[str]) -> int:
             raise
         return _usage(err, arguments, as_json=as_json)
     if code == _INTERRUPTED:
-        print("filestore: interrupted", file=sys.stderr)
+        print("filestore: interrupted; the same command goes on", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

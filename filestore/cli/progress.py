@@ -14,10 +14,11 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -25,6 +26,7 @@ from filestore.cli.meter import Meter
 from filestore.cli.output import printable
 from filestore.client import Nobody, Watcher
 from filestore.errors import FilestoreError, Json, Language
+from filestore.model import format_size
 
 Clock = Callable[[], float]
 
@@ -119,6 +121,14 @@ class JsonLines:
         print(json.dumps(line, ensure_ascii=False), file=self._stream, flush=True)
 
 
+class _Speed(ProgressColumn):
+    """Bytes per second, in the units of the rest of the line."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{format_size(int(speed))}/s" if speed else "", style="progress.data.speed")
+
+
 class Terminal:
     """A bar with speed and time left."""
 
@@ -133,7 +143,7 @@ class Terminal:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            _Speed(),
             TimeRemainingColumn(compact=True),
             console=self._console,
         )

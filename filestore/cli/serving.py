@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from filestore.app import Service, listening, make_service
+from filestore.cli.allocator import bound_allocator
 from filestore.settings import Settings
 
 _log = structlog.get_logger("filestore.serve")
@@ -32,6 +33,7 @@ def run(
 
     :raises FilestoreError: it cannot start, or its background work failed.
     """
+    bound_allocator()
     asyncio.run(_serve(settings, ready, sock, stop_when_readable))
 
 

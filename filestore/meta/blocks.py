@@ -120,17 +120,26 @@ async def condemn_uploading(tx: Tx, block_id: int, generation: str) -> None:
     )
 
 
-async def enqueue(tx: Tx, ids: Iterable[int], reason: str) -> None:
+async def enqueue(
+    tx: Tx, ids: Iterable[int], reason: str, *, group_id: str | None = None
+) -> None:
     """Asks the collector to look at these blocks; it frees those that nothing refers to.
 
     An existing task is touched, never skipped: DO NOTHING would lose this event to a
-    collector that is about to delete the task.
+    collector that is about to delete the task. A block whose row is gone needs no task.
+    ``group_id`` is who let go of it, for the collector's report.
     """
-    rows = [{"block_id": block_id, "reason": reason} for block_id in sorted(set(ids))]
-    if not rows:
+    wanted = sorted(set(ids))
+    if not wanted:
         return
+    found = (
+        sa.select(blocks.c.id, sa.literal(reason), sa.literal(group_id, sa.String))
+        .where(blocks.c.id.in_(wanted))
+        .order_by(blocks.c.id)
+        .with_for_update(read=True, key_share=True)
+    )
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(gc_queue).values(rows)
+    statement = insert(gc_queue).from_select(["block_id", "reason", "group_id"], found)
     later = (
         sa.func.greatest(gc_queue.c.not_before, statement.excluded.not_before)
         if tx.dialect.name == "postgresql"
@@ -139,6 +148,10 @@ async def enqueue(tx: Tx, ids: Iterable[int], reason: str) -> None:
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=[gc_queue.c.block_id],
-            set_={"not_before": later, "reason": statement.excluded.reason},
+            set_={
+                "not_before": later,
+                "reason": statement.excluded.reason,
+                "group_id": sa.func.coalesce(statement.excluded.group_id, gc_queue.c.group_id),
+            },
         )
     )

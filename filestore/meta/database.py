@@ -14,6 +14,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -32,6 +33,10 @@ Tx = AsyncConnection
 ATTEMPTS: Final = 8
 """Tries of a transaction that meets a deadlock: with waits that double from 5 ms, about 1 s."""
 _RETRY_STATES: Final = frozenset({"40001", "40P01", "55P03"})
+_AWAY_CLASSES: Final = frozenset({"08", "28", "3D", "53", "57", "58"})
+"""Classes of SQLSTATE in which the server answers that it cannot serve: connections, log-in,
+no such database, resources (also a full disk), shutting down or starting, its own system.
+Source: PostgreSQL documentation, appendix A."""
 _READERS: Final = 4
 _MIGRATION_LOCK: Final = 0x66696C6573746F72  # "filestor": names the advisory lock
 
@@ -69,8 +74,10 @@ class Database:
             except IntegrityError:
                 raise
             except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
-                if not _is_contention(err) or attempt == ATTEMPTS:
+                if not _is_contention(err):
                     raise _unavailable(err) from err
+                if attempt == ATTEMPTS:
+                    raise DatabaseUnavailable(retry_after_s=5) from err
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
         raise AssertionError("unreachable")
 
@@ -152,7 +159,9 @@ def _open_sqlite(url: URL) -> Database:
     )
     reader = create_async_engine(
         URL.create(
-            "sqlite+aiosqlite", database=f"file:{path}", query={"mode": "ro", "uri": "true"}
+            "sqlite+aiosqlite",
+            database=f"file:{quote(str(path))}",
+            query={"mode": "ro", "uri": "true"},
         ),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=_READERS,
@@ -265,8 +274,12 @@ def _is_contention(err: BaseException) -> bool:
 
 def _unavailable(err: BaseException) -> Exception:
     """No answer becomes ``DatabaseUnavailable``; a wrong statement stays what it is: a bug."""
-    if isinstance(err, DBAPIError) and not (
-        err.connection_invalidated or isinstance(err, OperationalError | InterfaceError)
-    ):
+    if isinstance(err, DBAPIError) and not _is_away(err):
         return err
     return DatabaseUnavailable(retry_after_s=5)
+
+
+def _is_away(err: DBAPIError) -> bool:
+    if err.connection_invalidated or isinstance(err, OperationalError | InterfaceError):
+        return True
+    return str(getattr(err.orig, "sqlstate", None) or "")[:2] in _AWAY_CLASSES

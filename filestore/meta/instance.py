@@ -32,6 +32,19 @@ async def insert_instance(tx: Tx) -> Instance:
     return made
 
 
+async def raise_epoch(tx: Tx, seen: Instance) -> Instance | None:
+    """The row with the next epoch; None when it is no longer what was ``seen``."""
+    row = (
+        await tx.execute(
+            instance.update()
+            .where(instance.c.store_id == seen.store_id, instance.c.epoch == seen.epoch)
+            .values(epoch=instance.c.epoch + 1)
+            .returning(instance)
+        )
+    ).one_or_none()
+    return None if row is None else Instance(row.store_id, row.epoch)
+
+
 async def insert_domain(tx: Tx, domain_id: str) -> None:
     await tx.execute(domains.insert().values(id=domain_id))
 

@@ -1,10 +1,15 @@
 """Server processes: who is alive. Unfinished blocks of a dead one are the collector's."""
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from filestore.ids import new_id
 from filestore.meta.database import Tx
 from filestore.meta.tables import now_us, processes
+
+SILENCE_S: Final = 60.0
+"""After how long without a sign of life a process counts as dead: five beats may be lost."""
 
 
 async def insert_process(tx: Tx, *, host: str, pid: int) -> str:
@@ -33,10 +38,12 @@ async def end_process(tx: Tx, process_id: str) -> None:
     )
 
 
-async def living_processes(tx: Tx, *, silent_s: float) -> set[str]:
-    """Ids of the processes that have not ended and were seen within ``silent_s`` seconds."""
+def is_alive(silent_s: float = SILENCE_S) -> sa.ColumnElement[bool]:
+    """That a row of ``processes`` is of one that has not ended and was seen lately."""
     oldest = now_us() - sa.literal(int(silent_s * 1_000_000), sa.BigInteger)
-    query = sa.select(processes.c.id).where(
-        processes.c.ended_at.is_(None), processes.c.seen_at >= oldest
-    )
-    return set(await tx.scalars(query))
+    return sa.and_(processes.c.ended_at.is_(None), processes.c.seen_at >= oldest)
+
+
+async def living_processes(tx: Tx, *, silent_s: float = SILENCE_S) -> set[str]:
+    """Ids of the processes that have not ended and were seen within ``silent_s`` seconds."""
+    return set(await tx.scalars(sa.select(processes.c.id).where(is_alive(silent_s))))

@@ -513,6 +513,24 @@ gc_queue = _table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("reason", String(32), nullable=False),
     _time("queued_at"),
+    Column("group_id", String(40)),
+    _time("removed_at", null=True),
     CheckConstraint("attempts >= 0", name="attempts"),
     Index("ix_gc_queue_not_before", "not_before"),
 )
+"""Blocks that the collector is asked to look at. ``group_id``: whose upload brought the bytes,
+for reports only. ``removed_at``: when the store first said that the object is gone."""
+
+leases = _table(
+    "leases",
+    Column("name", String(32), primary_key=True),
+    _ref("process_id", "processes.id", null=True),
+    Column("turn", BigInteger, nullable=False),
+    _time("taken_at"),
+    _time("ended_at", null=True),
+    Column("result", String(16)),
+    Column("report", Text),
+    CheckConstraint("turn >= 1", name="turn"),
+)
+"""Work that one process does at a time, and how its last turn ended. A holder that is dead
+(``processes``) has let go."""

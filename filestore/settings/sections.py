@@ -270,7 +270,7 @@ class Transfer(Section):
         why="a hop costs some 0.1 ms and hashing 8 MiB some 10 ms",
     )
     batches_in_flight: int = setting(
-        3,
+        2,
         "Batches of one upload that are being stored while the next is received.",
         ge=1,
         le=16,

@@ -1,7 +1,6 @@
 """Where a service under test keeps rows and blocks, and how many bytes it has stored."""
 
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,10 +77,3 @@ def made(name: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Ba
         yield Backend(name, folder, url, service)
     finally:
         postgres.drop_database(url)
-
-
-def closed_port() -> int:
-    """A port of this machine at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -60,13 +60,18 @@ class Stage:
         return self.backend.folder
 
     def server(
-        self, *, blocks: str | None = None, settings: Mapping[str, object] | None = None
+        self,
+        *,
+        blocks: str | None = None,
+        port: int = 0,
+        settings: Mapping[str, object] | None = None,
     ) -> Server:
         """A server that was not started yet. ``blocks`` None: those of the backend."""
         made = Server(
             self.folder / "data",
             database=self.backend.database,
             blocks=blocks or self.backend.blocks,
+            port=port,
             settings=settings,
             environment=self.backend.environment,
         )
@@ -82,10 +87,11 @@ class Stage:
         *,
         quota: int = 100 * GIB,
         blocks: str | None = None,
+        port: int = 0,
         settings: Mapping[str, object] | None = None,
     ) -> tuple[Server, Api]:
         """A running server with the group ``lab``, and its site admin."""
-        server = self.server(blocks=blocks, settings=settings)
+        server = self.server(blocks=blocks, port=port, settings=settings)
         server.start()
         api = self.admin(server)
         await make_group(api, GROUP, quota)

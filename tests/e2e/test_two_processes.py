@@ -14,7 +14,10 @@ from tests.e2e.stage import GROUP, SIZES, Stage, quota_of
 from tests.http.api import Api
 
 pytestmark = pytest.mark.parametrize("backend", backends.SHARED, indirect=True)
-ROUNDS = 200
+ROUNDS = (
+    pytest.param(50, id="few"),
+    pytest.param(200, id="many", marks=pytest.mark.e2e),
+)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -62,11 +65,14 @@ async def test_a_holder_that_is_behind_cannot_finish_the_upload(stage: Stage) ->
     assert await quota_of(first) == (material.size, 0)
 
 
-async def test_both_upload_the_same_new_bytes_and_each_block_is_live_once(stage: Stage) -> None:
+@pytest.mark.parametrize("rounds", ROUNDS)
+async def test_both_upload_the_same_new_bytes_and_each_block_is_live_once(
+    stage: Stage, rounds: int
+) -> None:
     _, first = await stage.open()
     second = await _second(stage)
-    dice, total = random.Random(ROUNDS), 0
-    for number in range(ROUNDS):
+    dice, total = random.Random(rounds), 0
+    for number in range(rounds):
         material = Material(f"round {number}", dice.randrange(1, 200 * KIB))
         total += 2 * material.size
         await asyncio.gather(
@@ -77,7 +83,7 @@ async def test_both_upload_the_same_new_bytes_and_each_block_is_live_once(stage:
             await tus.assert_equal(first, GROUP, name, material)
 
     states, live = await _blocks(stage)
-    assert (set(live.values()), len(live)) == ({1}, ROUNDS)
+    assert (set(live.values()), len(live)) == ({1}, rounds)
     assert states["uploading"] == 0, states
     assert await quota_of(second) == (total, 0)
 

@@ -188,7 +188,8 @@ class Process:
         """The rows that a query finds, in a transaction of its own."""
 
         async def look(tx: Tx) -> Sequence[sa.Row[Any]]:
-            return (await tx.execute(query)).all()
+            rows: Sequence[sa.Row[Any]] = (await tx.execute(query)).all()
+            return rows
 
         return await self.db.read(look)
 
@@ -412,7 +413,7 @@ async def any_site(any_database: str, tmp_path: Path) -> AsyncIterator[Site]:
 def real_site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     """A site on each pair of real services, which the test enters itself."""
     database, _, blocks_name = request.param.partition("-")
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     if blocks_name != "disk":
         require(blocks_name, is_available(blocks_name))
         service: S3Service = request.getfixturevalue(f"{blocks_name}_service")

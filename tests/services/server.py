@@ -8,6 +8,7 @@ when the thread that started it ends, also by ``kill -9``.
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ runpy.run_module("filestore", run_name="__main__", alter_sys=True)
 class Server:
     """One ``filestore serve`` at a time over the same data.
 
-    ``url`` is another one after each start. ``settings`` are named ``section.key``;
+    With port 0 ``url`` is another one after each start. ``settings`` are named ``section.key``;
     ``environment`` holds further variables, such as keys. No setting of the surroundings
     reaches the service.
     """
@@ -42,13 +43,14 @@ class Server:
         *,
         database: str | None = None,
         blocks: str | None = None,
+        port: int = 0,
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data = data
         self.url = ""
         self.starts = 0
-        self._command = ["serve", "--data", str(data), "--listen", "127.0.0.1:0"]
+        self._command = ["serve", "--data", str(data), "--listen", f"127.0.0.1:{port}"]
         self._command += [] if database is None else ["--database", database]
         self._command += [] if blocks is None else ["--blocks", blocks]
         self._environment = _environment(settings or {}, environment or {})
@@ -136,7 +138,7 @@ class Server:
             self.kill()
         self._forget()
 
-    def tail(self, lines: int = 60) -> str:
+    def tail(self, lines: int = 30) -> str:
         """The end of its log."""
         return "\n".join(self.log.splitlines()[-lines:])
 
@@ -163,6 +165,13 @@ class Server:
         if self._process is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
+
+
+def free_port() -> int:
+    """A port of this machine at which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _environment(settings: Mapping[str, object], extra: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,21 @@ def big(admin: Cli) -> Path:
 
 async def kill_midway(admin: Cli, relay: Relay, *arguments: str | Path) -> None:
     """Runs a command and kills it when it stands still after 14 MiB."""
+    await stop_midway(admin, relay, signal.SIGKILL, *arguments)
+
+
+async def stop_midway(
+    admin: Cli, relay: Relay, how: signal.Signals, *arguments: str | Path
+) -> tuple[str, str]:
+    """What a command says that gets a signal when it stands still after 14 MiB."""
     relay.limit = 14 * MIB
     process = await admin.start(*arguments)
     await relay.reached.wait()
-    process.kill()
-    await process.communicate()
+    process.send_signal(how)
+    out, err = await process.communicate()
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
     relay.limit = None
+    return out.decode(), err.decode()
 
 
 async def test_a_file_goes_up_and_comes_down_equal(admin: Cli, team: str, big: Path) -> None:
@@ -76,6 +86,16 @@ async def test_a_killed_download_goes_on_when_it_is_repeated(
 
     assert done["resumed_at"] > 4 * MIB
     assert (admin.folder / "copy.bin").read_bytes() == DATA
+
+
+async def test_an_interrupted_upload_says_so_and_goes_on_when_it_is_repeated(
+    admin: Cli, team: str, big: Path, relay: Relay
+) -> None:
+    out, err = await stop_midway(admin, relay, signal.SIGINT, "upload", "-q", big, team)
+    done = (await admin.json("upload", big, team))["items"][0]
+
+    assert (out, err) == ("", "filestore: interrupted; the same command goes on\n")
+    assert done["resumed_at"] > 4 * MIB
 
 
 async def test_a_file_that_changed_since_the_kill_begins_anew(

@@ -1,6 +1,6 @@
 """A stand-in for the server that breaks on command, and a client of it whose pauses take no time.
 
-That the SDK speaks what the real server speaks is the business of ``test_client_server.py``.
+That the SDK speaks what the real server speaks is what ``tests/e2e/cli`` shows.
 """
 
 import asyncio
