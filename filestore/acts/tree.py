@@ -192,7 +192,9 @@ async def restore(tx: Tx, actor: Actor, group_id: str, entry_id: str) -> Path:
     await entries.root(tx, group_id, write=True)
     entry = await _trashed(tx, group_id, entry_id)
     old = parse_path(entry.deleted_path or "")
-    folder_path = await _living_path(tx, entry.parent_id) or old[:-1]
+    folder_path = await _living_path(tx, entry.parent_id)
+    if not folder_path:  # it lay at the root, or hangs there since its folder was removed
+        folder_path = old[:-1]
     folder = await _hold_folder(tx, group_id, folder_path)
     name = await _free_name(tx, folder, parse_name(entry.name))
     await entries.update(
@@ -228,10 +230,15 @@ async def remove(tx: Tx, actor: Actor, group_id: str, path: Path) -> int:
 
 
 async def _remove(tx: Tx, actor: Actor, entry: Entry, path: str) -> int:
-    ids = await entries.subtree(tx, entry.id)
-    size, content_ids = await entries.remove_versions(tx, ids)
-    await entries.remove(tx, ids)
-    await contents.release(tx, content_ids)
+    root = await entries.root(tx, entry.group_id)
+    size, released = 0, []
+    for level in await entries.subtree(tx, entry.id):
+        await entries.adopt_trashed(tx, level, root.id)
+        freed, content_ids = await entries.remove_versions(tx, level)
+        await entries.remove(tx, level)
+        size += freed
+        released += content_ids
+    await contents.release(tx, released)
     await ledger.apply(tx, actor, ledger.Move(entry.group_id, -size, 0, Cause.PURGE, entry.id))
     await audit(
         tx, actor, "entry.purge", group_id=entry.group_id, target=path, before={"bytes": size}

@@ -143,7 +143,7 @@ async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limi
             field="Upload-Length", reason=f"{upload.offset} bytes have arrived already"
         )
     _check_size(length, limits)
-    await _reserve_up_to(tx, actor, upload, length)
+    await _reserve_exactly(tx, actor, upload, length)
     await uploads.change(tx, upload, {"length": length, "reserved": length})
 
 
@@ -160,7 +160,7 @@ async def reserve_on(tx: Tx, actor: Actor, upload: Upload, end: int, limits: Lim
         raise LengthExceeded(expected=limits.max_size, got=end)
     if end <= upload.reserved:
         return upload.reserved
-    await _reserve_up_to(tx, actor, upload, end)
+    await _reserve_exactly(tx, actor, upload, end)
     await uploads.change(tx, upload, {"reserved": end})
     return end
 
@@ -242,8 +242,12 @@ async def expire_if_due(tx: Tx, upload: Upload) -> bool:
     return False
 
 
-async def _reserve_up_to(tx: Tx, actor: Actor, upload: Upload, size: int) -> None:
-    await ledger.reserve(tx, actor, upload.group_id, size - upload.reserved, upload.id)
+async def _reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> None:
+    """Reserves what is missing, or gives back what is too much, whatever the limit is now."""
+    if size < upload.reserved:
+        await ledger.release(tx, actor, upload.group_id, upload.reserved - size, upload.id)
+    else:
+        await ledger.reserve(tx, actor, upload.group_id, size - upload.reserved, upload.id)
 
 
 def _check_size(length: int | None, limits: Limits) -> None:

@@ -5,12 +5,13 @@ Zero rows always mean: the block is no longer what the caller thought; begin aga
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from filestore.meta.database import Tx
-from filestore.meta.tables import blocks, gc_queue, now_us
+from filestore.meta.tables import Number, blocks, gc_queue, now_us
 from filestore.model import BlockState, Codec
 
 
@@ -23,15 +24,55 @@ class NewBlock:
     generation: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block whose object is durable and whose row is uploading. ``stored_size`` in bytes."""
+
+    block_id: int
+    generation: str
+    stored_size: int
+    codec: Codec
+
+
+_FIND_LIVE: Final = sa.select(blocks.c.hash, blocks.c.id).where(
+    blocks.c.domain_id == sa.bindparam("domain"),
+    blocks.c.hash.in_(sa.bindparam("hashes", expanding=True)),
+    blocks.c.state == BlockState.LIVE,
+)
+_INSERT_UPLOADING: Final = (
+    sa.insert(blocks)
+    .values(
+        state=BlockState.UPLOADING, deadline_at=now_us() + sa.bindparam("within_us", type_=Number)
+    )
+    .returning(blocks.c.id, sort_by_parameter_order=True)
+)
+_PIN_LIVE: Final = (
+    sa.select(blocks.c.id)
+    .where(blocks.c.id.in_(sa.bindparam("ids", expanding=True)), blocks.c.state == BlockState.LIVE)
+    .order_by(blocks.c.id)
+    .with_for_update(read=True)
+)
+_MAKE_LIVE: Final = (
+    sa.update(blocks)
+    .where(
+        blocks.c.id == sa.bindparam("of_id"),
+        blocks.c.generation == sa.bindparam("of_generation"),
+        blocks.c.state == BlockState.UPLOADING,
+    )
+    .values(
+        state=BlockState.LIVE,
+        stored_size=sa.bindparam("to_stored_size"),
+        codec=sa.bindparam("to_codec"),
+        state_at=now_us(),
+        checked_at=now_us(),
+    )
+)
+# Built once: making a statement costs more of the event loop than running it.
+
+
 async def find_live(tx: Tx, domain_id: str, hashes: Collection[bytes]) -> dict[bytes, int]:
     """The ids of those blocks that are live in the domain, by hash. A hint: it takes no lock."""
-    rows = await tx.execute(
-        sa.select(blocks.c.hash, blocks.c.id).where(
-            blocks.c.domain_id == domain_id,
-            blocks.c.hash.in_(hashes),
-            blocks.c.state == BlockState.LIVE,
-        )
-    )
+    rows = await tx.execute(_FIND_LIVE, {"domain": domain_id, "hashes": list(hashes)})
     return {row.hash: row.id for row in rows}
 
 
@@ -42,27 +83,21 @@ async def insert_uploading(
 
     No PUT of theirs is sent later than ``deadline_s`` seconds from now.
     """
-    deadline = now_us() + int(deadline_s * 1_000_000)
     rows = await tx.execute(
-        sa.insert(blocks)
-        .values(
-            [
-                {
-                    "domain_id": domain_id,
-                    "hash": new.hash,
-                    "generation": new.generation,
-                    "size": new.size,
-                    "state": BlockState.UPLOADING,
-                    "process_id": process_id,
-                    "deadline_at": deadline,
-                }
-                for new in news
-            ]
-        )
-        .returning(blocks.c.id, blocks.c.generation)
+        _INSERT_UPLOADING,
+        [
+            {
+                "domain_id": domain_id,
+                "hash": new.hash,
+                "generation": new.generation,
+                "size": new.size,
+                "process_id": process_id,
+                "within_us": int(deadline_s * 1_000_000),
+            }
+            for new in news
+        ],
     )
-    by_generation = {row.generation: row.id for row in rows}
-    return [by_generation[new.generation] for new in news]
+    return list(rows.scalars())
 
 
 async def pin_live(tx: Tx, ids: Iterable[int]) -> set[int]:
@@ -71,40 +106,35 @@ async def pin_live(tx: Tx, ids: Iterable[int]) -> set[int]:
     FOR SHARE, in the order of their ids. FOR KEY SHARE or the foreign key alone would not
     wait for a collector that is condemning the block (``gc-safety`` facts C to E).
     """
-    rows = await tx.execute(
-        sa.select(blocks.c.id)
-        .where(blocks.c.id.in_(sorted(set(ids))), blocks.c.state == BlockState.LIVE)
-        .order_by(blocks.c.id)
-        .with_for_update(read=True)
-    )
-    return set(rows.scalars())
+    wanted = sorted(set(ids))
+    if not wanted:
+        return set()
+    return set((await tx.execute(_PIN_LIVE, {"ids": wanted})).scalars())
 
 
-async def make_live(
-    tx: Tx, block_id: int, generation: str, *, stored_size: int, codec: Codec
-) -> bool:
-    """Whether the uploading block became live; False when it was reaped or is live already.
+async def make_live(tx: Tx, stored: Sequence[StoredBlock]) -> set[int]:
+    """The ids of those that are live now and pinned: made so here, or by who shares them.
 
-    Callers go in the order of hashes, or two batches wait for each other in the unique index.
+    ``stored`` is in the order of hashes, or two batches wait for each other in the unique
+    index. What is missing in the answer was reaped.
 
     :raises IntegrityError: ``uq_blocks_live``: another process was first.
     """
-    changed = await tx.execute(
-        sa.update(blocks)
-        .where(
-            blocks.c.id == block_id,
-            blocks.c.generation == generation,
-            blocks.c.state == BlockState.UPLOADING,
-        )
-        .values(
-            state=BlockState.LIVE,
-            stored_size=stored_size,
-            codec=codec,
-            state_at=now_us(),
-            checked_at=now_us(),
-        )
+    if not stored:
+        return set()
+    await tx.execute(
+        _MAKE_LIVE,
+        [
+            {
+                "of_id": one.block_id,
+                "of_generation": one.generation,
+                "to_stored_size": one.stored_size,
+                "to_codec": one.codec,
+            }
+            for one in stored
+        ],
     )
-    return changed.rowcount == 1
+    return await pin_live(tx, [one.block_id for one in stored])
 
 
 async def condemn_uploading(tx: Tx, block_id: int, generation: str) -> None:
@@ -120,9 +150,7 @@ async def condemn_uploading(tx: Tx, block_id: int, generation: str) -> None:
     )
 
 
-async def enqueue(
-    tx: Tx, ids: Iterable[int], reason: str, *, group_id: str | None = None
-) -> None:
+async def enqueue(tx: Tx, ids: Iterable[int], reason: str, *, group_id: str | None = None) -> None:
     """Asks the collector to look at these blocks; it frees those that nothing refers to.
 
     An existing task is touched, never skipped: DO NOTHING would lose this event to a

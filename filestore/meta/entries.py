@@ -199,23 +199,42 @@ async def update(tx: Tx, entry_id: str, values: dict[str, Any]) -> None:
 
 
 async def remove(tx: Tx, ids: Sequence[str]) -> None:
-    """Removes rows of entries; children before their folders, which the caller orders."""
+    """Removes rows of entries, none of which lies in another."""
     for some in batched(ids):
         await tx.execute(sa.delete(entries).where(entries.c.id.in_(some)))
 
 
-async def subtree(tx: Tx, entry_id: str) -> list[str]:
-    """The ids of an entry and all below it, trash included, deepest first."""
+async def adopt_trashed(tx: Tx, ids: Sequence[str], root_id: str) -> None:
+    """Hangs what was put in the trash by itself below the folders ``ids`` onto the root.
+
+    So it stays in the trash when the folders are removed; its old path says where it lay.
+    """
+    for some in batched(ids):
+        await tx.execute(
+            sa.update(entries)
+            .where(entries.c.parent_id.in_(some), entries.c.deleted_at.is_not(None))
+            .values(parent_id=root_id)
+        )
+
+
+async def subtree(tx: Tx, entry_id: str) -> list[list[str]]:
+    """The ids of an entry and what lives below it: one list a level, deepest first.
+
+    Who removes them goes level by level: SQLite refuses to remove a folder before what lies
+    in it, also inside one statement.
+    """
     top = (
         sa.select(entries.c.id, sa.literal(0).label("depth"))
         .where(entries.c.id == entry_id)
         .cte("top", recursive=True)
     )
-    below = top.union_all(
-        sa.select(entries.c.id, top.c.depth + 1).join(top, entries.c.parent_id == top.c.id)
-    )
-    rows = await tx.execute(sa.select(below.c.id).order_by(below.c.depth.desc(), below.c.id))
-    return list(rows.scalars())
+    living = sa.and_(entries.c.parent_id == top.c.id, entries.c.deleted_at.is_(None))
+    below = top.union_all(sa.select(entries.c.id, top.c.depth + 1).join(top, living))
+    rows = await tx.execute(sa.select(below.c.id, below.c.depth).order_by(below.c.id))
+    levels: dict[int, list[str]] = {}
+    for row in rows:
+        levels.setdefault(row.depth, []).append(row.id)
+    return [levels[depth] for depth in sorted(levels, reverse=True)]
 
 
 async def ancestors(tx: Tx, entry_id: str) -> list[str]:

@@ -94,12 +94,12 @@ async def insert_group(
 
 
 async def find_group(tx: Tx, ref: str, *, lock: bool = False) -> Group | None:
-    """The living group with this id or name; its row locked FOR UPDATE on request."""
+    """The living group with this id or name; its row locked FOR NO KEY UPDATE on request."""
     clause = _group_is(ref)
     if clause is None:
         return None
     query = sa.select(groups).where(clause, groups.c.deleted_at.is_(None))
-    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    row = (await tx.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     return None if row is None else _group(row)
 
 

@@ -5,7 +5,7 @@ holder whose epoch was raised by somebody else finds zero rows and drops what it
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -64,10 +64,11 @@ class Upload:
 _COLUMNS = (*uploads.c, now_us().label("now"), contents.c.domain_id)
 
 
-def _select() -> sa.Select[Any]:
-    return sa.select(*_COLUMNS).select_from(
-        uploads.outerjoin(contents, contents.c.id == uploads.c.content_id)
-    )
+_SELECT: Final = sa.select(*_COLUMNS).select_from(
+    uploads.outerjoin(contents, contents.c.id == uploads.c.content_id)
+)
+_FIND: Final = _SELECT.where(uploads.c.id == sa.bindparam("of_id"))
+_LOCK: Final = _FIND.with_for_update(of=uploads)
 
 
 def _upload(row: Any) -> Upload:
@@ -113,7 +114,7 @@ async def insert(tx: Tx, values: dict[str, Any], *, expire_s: int, cap_s: int) -
 
 async def find(tx: Tx, upload_id: str) -> Upload | None:
     """The upload as it is now, without a lock."""
-    row = (await tx.execute(_select().where(uploads.c.id == upload_id))).one_or_none()
+    row = (await tx.execute(_FIND, {"of_id": upload_id})).one_or_none()
     return None if row is None else _upload(row)
 
 
@@ -122,8 +123,7 @@ async def lock(tx: Tx, upload_id: str) -> Upload:
 
     :raises NotFound: there is no such upload.
     """
-    statement = _select().where(uploads.c.id == upload_id).with_for_update(of=uploads)
-    row = (await tx.execute(statement)).one_or_none()
+    row = (await tx.execute(_LOCK, {"of_id": upload_id})).one_or_none()
     if row is None:
         raise NotFound(what="upload")
     return _upload(row)
@@ -197,7 +197,7 @@ async def count_open(tx: Tx, *, group_id: str | None = None, user_id: str | None
 
 async def list_open(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list[Upload]:
     """Running uploads of a group in the order of their ids."""
-    statement = _select().where(uploads.c.group_id == group_id, uploads.c.state == UploadState.OPEN)
+    statement = _SELECT.where(uploads.c.group_id == group_id, uploads.c.state == UploadState.OPEN)
     if after is not None:
         statement = statement.where(uploads.c.id > after)
     rows = await tx.execute(statement.order_by(uploads.c.id).limit(limit))

@@ -75,10 +75,13 @@ async def apply(tx: Tx, actor: Actor, move: Move, *, within_limit: bool = False)
 async def lock(tx: Tx, group_id: str) -> None:
     """Takes the group's row first, for an act that learns only later how much it moves.
 
+    FOR NO KEY UPDATE: an entry's foreign key takes the group's row FOR KEY SHARE, after the
+    root's lock; FOR UPDATE would make that a deadlock with whoever waits for the root here.
+
     :raises NotFound: there is no such group any more.
     """
     living = sa.select(groups.c.id).where(groups.c.id == group_id, groups.c.deleted_at.is_(None))
-    if await tx.scalar(living.with_for_update()) is None:
+    if await tx.scalar(living.with_for_update(key_share=True)) is None:
         raise NotFound(what="group")
 
 

@@ -382,6 +382,27 @@ class Gc(Section):
         le=365 * _DAY_S,
         why="safe at 0; a day lets readers finish and last night's database backup be restored",
     )
+    interval_s: float = setting(
+        60.0,
+        "Time in seconds that collection rests between two runs, over all processes together.",
+        ge=1,
+        le=_DAY_S,
+        why="a look costs some milliseconds when there is nothing to do; uploads expire this late",
+    )
+    removals_per_s: float = setting(
+        1000.0,
+        "Blocks that one process removes from the store in a second, at most.",
+        ge=1,
+        le=1_000_000,
+        why="a bulk delete of S3 takes 1000; about 1 GB a second, and disks keep up with uploads",
+    )
+    workers: int = setting(
+        4,
+        "Batches of blocks that are collected at once. With SQLite one, whatever this says.",
+        ge=1,
+        le=32,
+        why="hides the answer times of database and store, and leaves connections for requests",
+    )
 
 
 class Log(Section):

@@ -13,6 +13,7 @@ import asyncio
 import hmac
 from dataclasses import dataclass
 from functools import partial
+from hashlib import new as new_hash
 
 from filestore.acts import uploads as acts
 from filestore.errors import (
@@ -43,6 +44,15 @@ class Checksum:
 
     algorithm: str
     digest: bytes
+
+    def check(self, digest: bytes) -> None:
+        """:raises ChecksumMismatch: the body hashes to ``digest``, which is another one."""
+        if not hmac.compare_digest(digest, self.digest):
+            raise ChecksumMismatch(algorithm=self.algorithm)
+
+    def check_nothing(self) -> None:
+        """:meth:`check` for a body without any bytes."""
+        self.check(new_hash(self.algorithm).digest())
 
 
 @dataclass(slots=True)
@@ -213,8 +223,7 @@ class Ingest:
     def _verify_body(self, checksum: Checksum, end: End) -> None:
         if end is not End.BODY:
             raise _Discard
-        if not hmac.compare_digest(self._slicer.body_digest, checksum.digest):
-            raise ChecksumMismatch(algorithm=checksum.algorithm)
+        checksum.check(self._slicer.body_digest)
 
     async def _let_go(self) -> None:
         """Saves the bytes behind the last cut and gives their memory back."""

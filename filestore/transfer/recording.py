@@ -8,6 +8,7 @@ bytes) is answered by placing again and recording again.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from filestore.blocks.port import Buffer
 from filestore.errors import DatabaseUnavailable, UploadTakenOver
 from filestore.meta import blocks, contents, uploads
+from filestore.meta.blocks import StoredBlock
 from filestore.meta.database import Database, Tx, violates
 from filestore.meta.uploads import Upload
 from filestore.transfer.placing import Placed, Placement, Placer
@@ -156,17 +158,14 @@ class Recorder:
 
     async def _pin(self, tx: Tx, placed: dict[bytes, Placed]) -> None:
         """Pins the known blocks by id, then makes mine live by hash."""
-        known = {key: at.block_id for key, at in placed.items() if at.generation is None}
-        pinned = await blocks.pin_live(tx, known.values())
-        changed = [key for key, block_id in known.items() if block_id not in pinned]
-        for key in sorted(key for key, at in placed.items() if at.generation is not None):
-            at = placed[key]
-            assert at.generation is not None
-            is_live = await blocks.make_live(
-                tx, at.block_id, at.generation, stored_size=at.stored_size, codec=at.codec
-            )
-            if not is_live and not await blocks.pin_live(tx, [at.block_id]):
-                changed.append(key)
+        known = [at.block_id for at in placed.values() if at.generation is None]
+        mine = [
+            StoredBlock(at.block_id, at.generation, at.stored_size, at.codec)
+            for _, at in sorted(placed.items(), key=itemgetter(0))
+            if at.generation is not None
+        ]
+        live = await blocks.pin_live(tx, known) | await blocks.make_live(tx, mine)
+        changed = [key for key, at in placed.items() if at.block_id not in live]
         if changed:
             raise _Changed(changed)
 

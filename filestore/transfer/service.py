@@ -151,9 +151,12 @@ class Transfers:
         :raises UploadGone: it is over already.
         """
         async with self._holders.turn(upload_id):
-            await self._engine.db.transact(partial(self._terminate, actor, upload_id))
+            act = partial(self._terminate, actor, upload_id)
+            was_due = await self._engine.db.transact(act)
         self._engine.digests.forget(upload_id)
         self._engine.tails.drop(upload_id)
+        if was_due:
+            raise UploadGone(state=UploadState.EXPIRED)
 
     def stop(self) -> None:
         """Asks every running request to save what it has; they end with ``Stopping``."""
@@ -220,13 +223,16 @@ class Transfers:
             await self._raise_epoch(tx, upload, holder_id=None)
         return await uploads.lock(tx, upload_id)
 
-    async def _terminate(self, actor: Actor, upload_id: str, tx: Tx) -> None:
+    async def _terminate(self, actor: Actor, upload_id: str, tx: Tx) -> bool:
+        """Whether its time had run out, so that there was nothing to end any more."""
         upload = await uploads.lock(tx, upload_id)
         if upload.state is UploadState.DONE:
             await uploads.change(tx, upload, {"state": UploadState.TERMINATED})
-            return
-        if not await acts.expire_if_due(tx, upload):
-            await acts.end(tx, actor, _present(upload), UploadState.TERMINATED)
+            return False
+        if await acts.expire_if_due(tx, upload):
+            return True
+        await acts.end(tx, actor, _present(upload), UploadState.TERMINATED)
+        return False
 
     async def _end(self, actor: Actor, upload_id: str) -> None:
         """Ends an upload that nobody can go on with, if it is still open."""
@@ -289,4 +295,6 @@ async def _replayed(upload: Upload, piece: Piece) -> Upload:
         raise BadRequest(field="Upload-Length", reason=f"it is {upload.length} already")
     if piece.announced or await piece.source.read():
         raise LengthExceeded(expected=upload.offset, got=upload.offset + (piece.announced or 1))
+    if piece.checksum is not None:
+        piece.checksum.check_nothing()
     return upload

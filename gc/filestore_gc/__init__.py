@@ -5,3 +5,19 @@ its row, looked for references in a statement of its own, and found none; time d
 block goes, never whether it may. Nothing else in the service is handed the power to remove
 objects.
 """
+
+from filestore_gc.collector import Collector, Tuning, make_collector, running_collector
+from filestore_gc.report import Line, Problem, Reaped, Report, Result, Wait
+
+__all__ = [
+    "Collector",
+    "Line",
+    "Problem",
+    "Reaped",
+    "Report",
+    "Result",
+    "Tuning",
+    "Wait",
+    "make_collector",
+    "running_collector",
+]

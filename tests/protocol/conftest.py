@@ -3,6 +3,7 @@
 The service is shared because the tests are many and each needs only an upload of its own.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -19,14 +20,14 @@ from filestore.meta.tables import uploads
 from filestore.settings import Settings, load
 from tests.http.api import Api
 from tests.http.conftest import make_user, migrated
-from tests.protocol.wire import Answer, Headers, Wire, ask, connected
+from tests.protocol.wire import TIMEOUT_S, Answer, Headers, Wire, ask, connected
 from tests.services.postgres import PostgresService
 from tests.services.s3 import S3Service
 
 __all__ = ["migrated"]
 
 GROUP = "team"
-QUOTA = 8 * 2**20
+QUOTA = 64 * 2**20
 MAX_SIZE = 4 * 2**20
 READ_TIMEOUT_S = 1
 
@@ -43,10 +44,11 @@ class Site:
     manager: str
     outsider: str
     admin: Api
+    group: str = GROUP
 
     @property
     def collection(self) -> str:
-        return f"/api/v1/groups/{GROUP}/uploads"
+        return f"/api/v1/groups/{self.group}/uploads"
 
     def by(self, token: str) -> "Site":
         return replace(self, token=token)
@@ -92,25 +94,43 @@ class Site:
             ("Content-Type", "application/offset+octet-stream"),
         ]
 
-    async def begin_patch(self, wire: Wire, upload: str, offset: int, length: int) -> None:
-        """Sends the head of a PATCH whose body the test sends itself."""
-        headers = [self.bearer, ("Tus-Resumable", "1.0.0"), *self.piece(offset)]
-        await wire.head("PATCH", upload, [*headers, ("Content-Length", str(length))])
+    async def begin_patch(
+        self, wire: Wire, upload: str, offset: int, framing: tuple[str, str]
+    ) -> None:
+        """Sends the head of a PATCH; returns when the server holds the upload and reads."""
+        headers = [self.bearer, ("Tus-Resumable", "1.0.0"), ("Expect", "100-continue")]
+        await wire.head("PATCH", upload, [*headers, *self.piece(offset), framing])
+        assert await wire.interim() == 100
 
     async def content(self, name: str) -> bytes | None:
         """The file's bytes; None if there is none."""
-        answer = await self.ask("GET", f"/api/v1/groups/{GROUP}/files/{name}")
+        answer = await self.ask("GET", f"/api/v1/groups/{self.group}/files/{name}")
         return answer.body if answer.status == 200 else None
 
-    async def running(self) -> set[str]:
-        """The addresses of the group's running uploads."""
+    async def running(self) -> dict[str, int]:
+        """The group's running uploads with their offsets; this disturbs none of them."""
         answer = await self.admin.get(f"{self.collection}?limit=1000")
-        return {f"/api/v1/uploads/{item['id']}" for item in answer.json["items"]}
+        items = answer.json["items"]
+        return {f"/api/v1/uploads/{item['id']}": item["offset"] for item in items}
 
-    async def quota(self) -> tuple[int, int]:
-        """Used and reserved bytes of the group."""
-        found = (await self.admin.get(f"/api/v1/groups/{GROUP}/quota")).json
+    async def wait_for(self, upload: str, offset: int | None) -> None:
+        """Returns when so many bytes are durable; None: when the upload runs no more."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while (await self.running()).get(upload) != offset:
+                continue
+
+    async def quota(self, group: str = "") -> tuple[int, int]:
+        """Used and reserved bytes of a group."""
+        found = (await self.admin.get(f"/api/v1/groups/{group or self.group}/quota")).json
         return found["used_bytes"], found["reserved_bytes"]
+
+    async def small_group(self, name: str, quota: int) -> "Site":
+        """The same service, with uploads to a new group of another quota."""
+        made = await self.admin.post("/api/v1/groups", {"name": name, "quota_bytes": quota})
+        assert made.status == 201, made
+        path = f"/api/v1/groups/{name}/members/token"
+        assert (await self.admin.put(path, {"role": "member"})).status == 201
+        return replace(self, group=name)
 
     async def set_row(self, upload: str, **values: object) -> None:
         """Changes the upload's row: how tests let time pass."""
@@ -118,7 +138,7 @@ class Site:
         statement = sa.update(uploads).where(uploads.c.id == upload_id).values(**values)
         await self.service.services.db.transact(lambda tx: tx.execute(statement))
 
-    def connected(self) -> "contextlib.AbstractAsyncContextManager[Wire]":
+    def connected(self) -> contextlib.AbstractAsyncContextManager[Wire]:
         return connected(self.url)
 
 
@@ -152,7 +172,7 @@ async def site(settings: Settings) -> AsyncIterator[Site]:
         service = await stack.enter_async_context(make_service(settings))
         url = await stack.enter_async_context(listening(service))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        token = Path(settings.server.data, ADMIN_TOKEN).read_text().strip()
+        token = _read(settings.server.data / ADMIN_TOKEN)
         admin = Api(session, url, token)
         await admin.post("/api/v1/groups", {"name": GROUP, "quota_bytes": QUOTA})
         tokens = {}
@@ -167,3 +187,7 @@ async def site(settings: Settings) -> AsyncIterator[Site]:
             assert (await admin.put(path, {"role": role})).status == 201
         tokens["outsider"] = (await make_user(admin, "outsider")).token or ""
         yield Site(service, url, admin=admin, **tokens)
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip()

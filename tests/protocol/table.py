@@ -122,7 +122,7 @@ CORE = [
         "C10",
         "an unknown method is refused with those that are possible",
         other("PUT", COLLECTION, 405, has={"allow": "GET, OPTIONS, POST"}),
-        other("BREW", UNKNOWN, 405, has={"allow": "DELETE, HEAD, OPTIONS, PATCH"}),
+        other("LOCK", UNKNOWN, 405, has={"allow": "DELETE, HEAD, OPTIONS, PATCH"}),
     ),
     row(
         "G2",
@@ -609,6 +609,11 @@ EXPIRATION = [
 ]
 
 CHECKSUM = [
+    row(
+        "K1",
+        "OPTIONS names the algorithms and sha1 is one",
+        options(has={"tus-checksum-algorithm": re.compile(r"(?:[a-z0-9]+,)*sha1(?:,[a-z0-9]+)*")}),
+    ),
     *(
         row(
             "K2",

@@ -98,7 +98,7 @@ class Wire:
     async def _read_head(self) -> tuple[int, dict[str, str]]:
         raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw[:-4].decode("latin-1").split("\r\n")
-        assert first.startswith("HTTP/1.1 "), first
+        assert first.startswith(("HTTP/1.1 ", "HTTP/1.0 ")), first  # 1.0: what no parser understood
         headers: dict[str, str] = {}
         for line in lines:
             name, _, value = line.partition(":")

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +20,11 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _SOURCES: Final = (_ROOT, _ROOT / "chunker", _ROOT / "gc")
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 30.0
-_LAUNCH: Final = """
-import ctypes, os, runpy, sys
+_TIE: Final = """
+import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-if os.getppid() != int(sys.argv.pop(1)):
-    sys.exit("the test ended before the service began")
-runpy.run_module("filestore", run_name="__main__", alter_sys=True)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -108,7 +107,7 @@ class Server:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _LAUNCH, str(os.getpid()), *self._command],
+                tied([sys.executable, "-m", "filestore", *self._command]),
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
@@ -165,6 +164,11 @@ class Server:
         if self._process is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """``command``, an absolute path first, so that it ends when the thread that starts it ends."""
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
 
 
 def free_port() -> int:

@@ -1,0 +1,271 @@
+"""The collector as the service and its jobs see it: plan, run once, run by itself.
+
+    async with running_collector(settings, db, store, process_id) as collector:
+        report = await collector.run_once(grace_s=0)
+
+A run is: the reaper; the guards; passes over the queue until nothing moves; a report. One
+runs at a time over all processes (:mod:`filestore_gc.lease`).
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from filestore.errors import FilestoreError, Json, StoreError
+from filestore.meta import gc_figures, leases
+from filestore.meta.database import Database, Tx
+from filestore.meta.log import audit, emit
+from filestore.model import SYSTEM, Actor
+from filestore.settings import Settings
+from filestore_gc.guards import CollectorStore, find_refusal
+from filestore_gc.judging import SECOND_US, Terms
+from filestore_gc.lease import NAME, Lease, TakenOver, Turn
+from filestore_gc.pacing import Pace
+from filestore_gc.planning import make_plan, waits_of
+from filestore_gc.reaping import Reaper
+from filestore_gc.report import Problem, Reaped, Report, Result
+from filestore_gc.sweeping import Sweep, Swept, Way
+
+THOROUGH_EVERY: Final = 60
+"""Of so many runs by itself one also looks for blocks that no task names."""
+
+_KEPT_LINES: Final = 100
+"""Lines of a report, the largest, that the audit log keeps: thousands of groups have more."""
+
+_log: Final = structlog.get_logger("filestore.gc")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """``rest_s``: between two runs by itself; ``removals_per_s``: objects, at most."""
+
+    grace_s: int = 0
+    rest_s: float = 60.0
+    removals_per_s: float = 1000.0
+    workers: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One run: by which terms, for whom, and how much it is to find out."""
+
+    terms: Terms
+    actor: Actor = SYSTEM
+    is_asked: bool = False
+    thorough: bool = True
+
+
+class Collector:
+    """Collects for one database and one store; any number of them may exist."""
+
+    def __init__(
+        self, db: Database, store: CollectorStore, process_id: str, tuning: Tuning
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._process_id = process_id
+        self._tuning = tuning
+        self._lease = Lease(db, process_id)
+        self._reaper = Reaper(db, process_id)
+        self._pace = Pace(tuning.removals_per_s)
+        self._runs = 0
+
+    def __repr__(self) -> str:
+        return f"<Collector of {self._process_id}, {self._runs} runs, {self._lease!r}>"
+
+    async def plan(self, *, grace_s: int | None = None) -> Report:
+        """What :meth:`run_once` with the same grace would do now. Changes and waits for nothing.
+
+        Costs a walk over the queue, and over the references of what is about to be released.
+        """
+        terms = self._terms(grace_s)
+        started_at = await self._db.read(gc_figures.clock)
+        found = _Outcome()
+        await self._guard(found)
+        plan = await make_plan(self._db, self._process_id, terms)
+        names = await self._db.read(partial(gc_figures.group_names, ids=plan.freed.groups))
+        return Report(
+            result=Result.PLANNED if found.problem is None else found.result,
+            grace_s=terms.grace_us // SECOND_US,
+            started_at=started_at,
+            ended_at=await self._db.read(gc_figures.clock),
+            freed=plan.freed.lines(names),
+            waiting=plan.waiting,
+            reaped=plan.reaped,
+            problem=found.problem,
+        )
+
+    async def run_once(self, *, grace_s: int | None = None, actor: Actor = SYSTEM) -> Report:
+        """Reaps, collects and removes to the end, as far as the grace allows.
+
+        Waits for a collection under way first; whoever asks bounds the wait. ``grace_s``
+        overrides the setting, also for what is queued or condemned already: 0 frees at once
+        what nothing refers to.
+
+        :raises DatabaseUnavailable: what is done is done. Safe to repeat.
+        """
+        order = _Order(self._terms(grace_s), actor, is_asked=True)
+        async with self._lease.waiting() as turn:
+            return await self._run(turn, order)
+
+    async def run_if_due(self) -> Report | None:
+        """A run by itself; None when another one is under way, or was lately.
+
+        :raises DatabaseUnavailable: what is done is done. Safe to repeat.
+        """
+        async with self._lease.if_due(self._tuning.rest_s) as turn:
+            if turn is None:
+                return None
+            thorough = self._runs % THOROUGH_EVERY == 0
+            return await self._run(turn, _Order(self._terms(None), thorough=thorough))
+
+    async def run_forever(self) -> None:
+        """Runs by itself, again and again; an error waits for the next time.
+
+        The first run comes within one rest, at a time of its own for each process.
+        """
+        await asyncio.sleep(random.uniform(0, self._tuning.rest_s))
+        while True:
+            try:
+                await self.run_if_due()
+            except FilestoreError as err:
+                _log.warning("gc.failed", error=str(err))
+            except Exception:
+                _log.exception("gc.crashed")  # a defect, which must not end collection for ever
+            await asyncio.sleep(self._tuning.rest_s)
+
+    def _terms(self, grace_s: int | None) -> Terms:
+        wanted = self._tuning.grace_s if grace_s is None else grace_s
+        return Terms(wanted * SECOND_US, is_override=grace_s is not None)
+
+    async def _run(self, turn: Turn, order: _Order) -> Report:
+        self._runs += 1
+        started_at = await self._db.read(gc_figures.clock)
+        before = await self._db.read(partial(leases.last_turn, name=NAME))
+        outcome = _Outcome()
+        try:
+            outcome.reaped = await self._reaper.reap(turn.keep, thorough=order.thorough)
+            await self._guard(outcome)
+            if outcome.problem is None:
+                await self._sweep(turn, order, outcome)
+        except TakenOver:
+            outcome.result = Result.TAKEN_OVER
+        report = await self._report(order, started_at, outcome)
+        turn.result, turn.report = report.result, summary_of(report)
+        if _is_worth_a_row(report, order, before.result if before else None):
+            await self._db.transact(partial(_record, actor=order.actor, report=report))
+        return report
+
+    async def _guard(self, outcome: "_Outcome") -> None:
+        try:
+            outcome.problem = await find_refusal(self._db, self._store)
+            if outcome.problem is not None:
+                outcome.result = Result.REFUSED
+        except StoreError as err:
+            outcome.fail(err)
+
+    async def _sweep(self, turn: Turn, order: _Order, outcome: "_Outcome") -> None:
+        way = Way(
+            terms=order.terms,
+            queued_until=await self._db.read(gc_figures.clock),
+            workers=self._tuning.workers,
+            patient=order.is_asked,
+        )
+        sweep = Sweep(self._db, self._store, way, pace=self._pace, keep=turn.keep)
+        outcome.swept = sweep.done
+        try:
+            await sweep.run()
+        except StoreError as err:
+            outcome.fail(err)
+        if sweep.done.problem is not None and sweep.done.failed:
+            outcome.result, outcome.problem = Result.FAILED, sweep.done.problem
+
+    async def _report(self, order: _Order, started_at: int, outcome: "_Outcome") -> Report:
+        swept = outcome.swept
+        names = await self._db.read(partial(gc_figures.group_names, ids=swept.freed.groups))
+        waiting = waits_of(await self._db.read(gc_figures.waiting)) if order.is_asked else ()
+        report = Report(
+            result=outcome.result,
+            grace_s=order.terms.grace_us // SECOND_US,
+            started_at=started_at,
+            ended_at=await self._db.read(gc_figures.clock),
+            freed=swept.freed.lines(names),
+            waiting=waiting,
+            reaped=outcome.reaped,
+            alarms=tuple(swept.alarms.values()),
+            problem=outcome.problem,
+            condemned=swept.condemned,
+            removed_rows=swept.removed_rows,
+            busy=swept.busy,
+            failed=len(swept.failed),
+        )
+        if report.result is Result.DONE and not report.did_something:
+            return replace(report, result=Result.NOTHING)
+        return report
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a run has come to so far."""
+
+    result: Result = Result.DONE
+    problem: Problem | None = None
+    reaped: Reaped = field(default_factory=Reaped)
+    swept: Swept = field(default_factory=Swept)
+
+    def fail(self, err: StoreError) -> None:
+        self.result, self.problem = Result.FAILED, Problem(err.code, str(err))
+
+
+@contextlib.asynccontextmanager
+async def running_collector(
+    settings: Settings, db: Database, store: CollectorStore, process_id: str
+) -> AsyncIterator[Collector]:
+    """A collector that also runs by itself while the block runs."""
+    collector = make_collector(settings, db, store, process_id)
+    background = asyncio.create_task(collector.run_forever())
+    try:
+        yield collector
+    finally:
+        background.cancel()
+        with contextlib.suppress(asyncio.CancelledError, FilestoreError):
+            await background
+
+
+def make_collector(
+    settings: Settings, db: Database, store: CollectorStore, process_id: str
+) -> Collector:
+    """A collector as the settings say, which runs only when it is asked."""
+    tuning = Tuning(
+        grace_s=settings.gc.grace_s,
+        rest_s=settings.gc.interval_s,
+        removals_per_s=settings.gc.removals_per_s,
+        workers=settings.gc.workers,
+    )
+    return Collector(db, store, process_id, tuning)
+
+
+def summary_of(report: Report) -> dict[str, Json]:
+    """The report as JSON, with the largest of its lines: what is kept of each run."""
+    return replace(report, freed=report.freed[:_KEPT_LINES]).to_json() | {
+        "blocks": report.blocks,
+        "bytes": report.bytes,
+    }
+
+
+def _is_worth_a_row(report: Report, order: _Order, before: str | None) -> bool:
+    """Whether it is news: somebody asked, something was done, or it goes wrong since now."""
+    is_new_trouble = not report.result.is_good and report.result != before
+    return order.is_asked or report.did_something or is_new_trouble
+
+
+async def _record(tx: Tx, actor: Actor, report: Report) -> None:
+    said = summary_of(report)
+    await audit(tx, actor, "gc.run", target=report.result, after=said)
+    await emit(tx, "gc.ran", said)

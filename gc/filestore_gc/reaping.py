@@ -1,0 +1,136 @@
+"""The reaper: what has ended becomes ended in the database, and lets go of its blocks.
+
+Everything here is a committed change of state under the lock of what changes, one short
+transaction after the other; no clock is compared later to tell what is still in use. It
+removes no object. Each sweep goes upwards through ids, so it ends however fast others add.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from filestore.acts import tree
+from filestore.acts.uploads import expire_if_due
+from filestore.errors import NotFound
+from filestore.meta import entries, gc_reaper, uploads
+from filestore.meta.blocks import enqueue
+from filestore.meta.database import Database, Tx
+from filestore.model import SYSTEM
+from filestore.quota import ledger
+from filestore_gc.report import Reaped
+
+BATCH: Final = 100
+"""Blocks, uploads or entries that are looked at together."""
+RELEASE_BATCH: Final = 1000
+"""References removed in one transaction: some milliseconds, whatever the size of the file."""
+
+Keep = Callable[[], Awaitable[None]]
+"""Asked between transactions; raises when the work is somebody else's now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaper:
+    """``process_id`` is this process, which is alive whatever the database says."""
+
+    db: Database
+    process_id: str
+
+    async def reap(self, keep: Keep, *, thorough: bool) -> Reaped:
+        """Everything that is due. ``thorough``: also looks for blocks on their way out that no
+        task names, which costs a walk over all that are on their way out.
+
+        :raises DatabaseUnavailable: what is done is done. Safe to repeat.
+        """
+        expired = await self.expire_uploads(keep)
+        purged, freed = await self.purge_trash(keep)
+        released, references = await self.release_contents(keep)
+        unfinished = await self.condemn_unfinished(keep)
+        found = await self.list_unlisted(keep) if thorough else 0
+        return Reaped(expired, purged, freed, released, references, unfinished, found)
+
+    async def expire_uploads(self, keep: Keep) -> int:
+        """Ends uploads whose time has run out, each under its lock; how many."""
+        done = 0
+        while due := await self.db.read(partial(uploads.due, limit=BATCH)):
+            before = done
+            for upload_id in due:
+                await keep()
+                done += await self.db.transact(partial(_expire, upload_id=upload_id))
+            if done == before:
+                break  # all of them went on meanwhile
+        return done
+
+    async def purge_trash(self, keep: Keep) -> tuple[int, int]:
+        """Removes what lies in the trash too long; how many entries, and bytes of quota."""
+        done, freed, after = 0, 0, ""
+        while due := await self.db.read(partial(gc_reaper.due_trash, after=after, limit=BATCH)):
+            for after, group_id in due:
+                await keep()
+                act = partial(_purge, entry_id=after, group_id=group_id)
+                size = await self.db.transact(act)
+                done += size is not None
+                freed += size or 0
+        return done, freed
+
+    async def release_contents(self, keep: Keep) -> tuple[int, int]:
+        """Removes references of contents that nobody wants; how many contents and references."""
+        done, removed, after = 0, 0, 0
+        page = partial(gc_reaper.deleting_contents, limit=BATCH)
+        while found := await self.db.read(partial(page, after=after)):
+            for after in found:
+                count = await self._release(after, keep)
+                removed += count
+                done += 1
+        return done, removed
+
+    async def condemn_unfinished(self, keep: Keep) -> int:
+        """Condemns blocks that were announced and whose writer is gone or too late."""
+        process_id, alone = self.process_id, self.db.is_sqlite
+        done, after = 0, 0
+        page = partial(gc_reaper.unfinished, process_id=process_id, alone=alone, limit=BATCH)
+        condemn = partial(gc_reaper.condemn_unfinished, process_id=process_id, alone=alone)
+        while ids := await self.db.read(partial(page, after=after)):
+            await keep()
+            done += await self.db.transact(partial(condemn, ids=ids))
+            after = ids[-1]
+        return done
+
+    async def list_unlisted(self, keep: Keep) -> int:
+        """Queues blocks that are on their way out and that no task names."""
+        done, after = 0, 0
+        while ids := await self.db.read(partial(gc_reaper.unlisted, after=after, limit=BATCH)):
+            await keep()
+            await self.db.transact(partial(enqueue, ids=ids, reason=gc_reaper.FOUND))
+            done, after = done + len(ids), ids[-1]
+        return done
+
+    async def _release(self, content_id: int, keep: Keep) -> int:
+        removed = 0
+        act = partial(gc_reaper.release_batch, content_id=content_id, limit=RELEASE_BATCH)
+        is_more = True
+        while is_more:
+            await keep()
+            batch = await self.db.transact(act)
+            removed, is_more = removed + batch.references, batch.is_more
+        return removed
+
+
+async def _expire(tx: Tx, upload_id: str) -> bool:
+    """Whether the upload's time had run out; asked under its lock, so it may have gone on."""
+    return await expire_if_due(tx, await uploads.lock(tx, upload_id))
+
+
+async def _purge(tx: Tx, entry_id: str, group_id: str) -> int | None:
+    """Bytes of quota that went with the entry; None when it is no longer due.
+
+    Somebody may have restored it, and put it into the trash again, since it was found due.
+    """
+    await ledger.lock(tx, group_id)
+    await entries.root(tx, group_id, write=True)
+    if not await gc_reaper.is_still_due(tx, entry_id):
+        return None
+    try:
+        return await tree.purge(tx, SYSTEM, group_id, entry_id)
+    except NotFound:
+        return None

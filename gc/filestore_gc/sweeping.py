@@ -1,0 +1,209 @@
+"""One collection: passes over the queue until nothing moves any more.
+
+A pass goes through the queue by block, in pages. Of each page, batches of blocks make a step,
+several at once on PostgreSQL, and those that are deleting are removed from the store, with no
+transaction open. Memory is that of one page.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from filestore.blocks.port import BlockKey
+from filestore.errors import StoreError
+from filestore.meta import gc
+from filestore.meta.database import Database
+from filestore.meta.gc import Task
+from filestore.model import BlockState
+from filestore_gc.guards import CollectorStore, raise_epoch
+from filestore_gc.judging import Terms, Verdict, is_removable, judge
+from filestore_gc.pacing import Pace
+from filestore_gc.report import Alarm, Problem, Tally
+from filestore_gc.stepping import BATCH, Settled, Stepped, name_of, put_off, settle, step
+
+PAGE: Final = 1000
+"""Tasks read at once: some milliseconds, and 10 batches for the workers."""
+GIVE_UP_AFTER: Final = 3
+"""Batches in a row that the store failed to remove, each after all its patience."""
+BUSY_WAIT_S: Final = 0.1
+BUSY_WAITS: Final = 50
+"""How long a run that was asked for waits, without moving, for blocks that writers hold: 5 s.
+A transaction takes milliseconds."""
+MAX_ALARMS: Final = 100
+"""Alarms that a report names; the audit log has all of them."""
+
+_log: Final = structlog.get_logger("filestore.gc")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a collection goes. Tasks queued after ``queued_until`` are for the next one.
+
+    ``patient``: waits for blocks that writers hold just now.
+    """
+
+    terms: Terms
+    queued_until: int
+    workers: int
+    patient: bool
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a collection has done so far."""
+
+    freed: Tally = field(default_factory=Tally)
+    alarms: dict[int, Alarm] = field(default_factory=dict)
+    condemned: int = 0
+    removed_rows: int = 0
+    busy: int = 0
+    failed: set[int] = field(default_factory=set)
+    problem: Problem | None = None
+    """The last answer of the store to a removal that it did not do."""
+
+
+class Sweep:
+    """Made for one collection. The caller has the lease, and the guards have agreed."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: CollectorStore,
+        way: Way,
+        *,
+        pace: Pace,
+        keep: Callable[[], Awaitable[None]],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._way = way
+        self._pace = pace
+        self._keep = keep
+        self._sleep = sleep
+        self._workers = asyncio.Semaphore(1 if db.is_sqlite else way.workers)
+        self._may_doom = False
+        self._failures = 0
+        self.done = Swept()
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self._way}>"
+
+    async def run(self) -> Swept:
+        """Goes on until nothing moves.
+
+        :raises DatabaseUnavailable, StoreUnavailable: what is done is done; ``done`` says it.
+        """
+        waits = 0
+        while True:
+            self.done.busy = 0
+            if await self._pass():
+                continue
+            if not (self.done.busy and self._way.patient and waits < BUSY_WAITS):
+                return self.done
+            waits += 1
+            await self._sleep(BUSY_WAIT_S)
+
+    async def _pass(self) -> int:
+        """How many blocks made a step."""
+        moved, after = 0, 0
+        page = partial(
+            gc.page,
+            limit=PAGE,
+            queued_until=self._way.queued_until,
+            due_only=not self._way.terms.is_override,
+        )
+        while tasks := await self._db.read(partial(page, after=after)):
+            after = tasks[-1].block_id
+            moved += await self._work(tasks)
+        return moved
+
+    async def _work(self, tasks: Sequence[Task]) -> int:
+        ready = [task for task in tasks if judge(task, self._way.terms) is not Verdict.WAIT]
+        if not self._may_doom and any(task.state is BlockState.CONDEMNED for task in ready):
+            await raise_epoch(self._db, self._store)
+            self._may_doom = True
+        batches = [ready[at : at + BATCH] for at in range(0, len(ready), BATCH)]
+        return sum(await _together([self._batch(batch) for batch in batches]))
+
+    async def _batch(self, tasks: Sequence[Task]) -> int:
+        async with self._workers:
+            await self._keep()
+            moved = 0
+            verdicts = {task.block_id: judge(task, self._way.terms) for task in tasks}
+            ids = [block for block, verdict in verdicts.items() if verdict is not Verdict.REMOVE]
+            removable = [block for block, verdict in verdicts.items() if verdict is Verdict.REMOVE]
+            if ids:
+                stepped = await self._step(ids)
+                moved += stepped.moved
+                removable += [task.block_id for task in stepped.doomed]
+            if removable and self._failures < GIVE_UP_AFTER:
+                moved += await self._remove(removable)
+            return moved
+
+    async def _step(self, ids: Sequence[int]) -> Stepped:
+        act = partial(step, ids=ids, terms=self._way.terms, may_doom=self._may_doom)
+        stepped = await self._db.transact(act)
+        self.done.busy += len(ids) - stepped.looked
+        self.done.condemned += len(stepped.condemned)
+        self._note_alarms(stepped.alarms)
+        return stepped
+
+    async def _remove(self, ids: Sequence[int]) -> int:
+        """Removes the objects of deleting blocks; how many rows this changed.
+
+        What they are is read after ``deleting`` was committed and before the DELETE is sent.
+        """
+        found = await self._db.read(partial(gc.pick, ids=ids))
+        tasks = [task for task in found if is_removable(task, self._way.terms)]
+        if not tasks:
+            return 0
+        await self._pace.take(len(tasks))
+        try:
+            await self._store.remove([key_of(task) for task in tasks])
+        except StoreError as err:
+            await self._put_off(tasks, err)
+            return 0
+        self._failures = 0
+        settled = await self._db.transact(partial(settle, removed=tasks))
+        self.done.busy += len(tasks) - settled.looked
+        self._note(settled)
+        return len(settled.freed) + settled.rows
+
+    async def _put_off(self, tasks: Sequence[Task], err: StoreError) -> None:
+        self._failures += 1
+        self.done.failed |= {task.block_id for task in tasks}
+        self.done.problem = Problem(err.code, str(err))
+        _log.warning("gc.not_removed", blocks=len(tasks), error=str(err))
+        await self._db.transact(partial(put_off, unremoved=tasks))
+
+    def _note(self, settled: Settled) -> None:
+        for task in settled.freed:
+            self.done.freed.add_task(task)
+            self.done.failed.discard(task.block_id)
+        self.done.removed_rows += settled.rows
+        self._note_alarms(settled.alarms)
+
+    def _note_alarms(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if len(self.done.alarms) < MAX_ALARMS or task.block_id in self.done.alarms:
+                self.done.alarms[task.block_id] = Alarm(name_of(task), task.state, task.state_at)
+
+
+def key_of(task: Task) -> BlockKey:
+    """The key of the block's object."""
+    return BlockKey(task.domain, task.hash, task.generation)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, int]]) -> list[int]:
+    """The answers of all; the first failure ends the rest and is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in running]

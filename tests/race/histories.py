@@ -1,0 +1,159 @@
+"""Random histories of one group: every act that moves bytes, in any order, by many at once."""
+
+import functools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import sqlalchemy as sa
+
+from filestore.acts import tree
+from filestore.errors import (
+    BadRequest,
+    Conflict,
+    Exists,
+    LengthExceeded,
+    NotFound,
+    OffsetMismatch,
+    QuotaExceeded,
+    UploadGone,
+    UploadTakenOver,
+)
+from filestore.meta.tables import entries, groups, uploads
+from filestore.names import parse_path
+from filestore.transfer.background import release_contents
+from tests.services.hot_path import ACTOR, Process, random_bytes
+
+Draw = Callable[[int], int]
+"""A number from 0 up to, but not including, the given one."""
+
+REFUSALS: Final = (
+    BadRequest,
+    Conflict,
+    Exists,
+    LengthExceeded,
+    NotFound,
+    OffsetMismatch,
+    QuotaExceeded,
+    UploadGone,
+    UploadTakenOver,
+)
+"""What an act may be refused with. Anything else, also "database unavailable", is a defect."""
+
+FILES: Final = ["/a", "/b", "/f/a", "/f/b", "/g/h/a", "/g/h/b"]
+FOLDERS: Final = ["/f", "/g", "/g/h"]
+LARGEST: Final = 300
+DATA: Final = [random_bytes(2 * LARGEST, seed) for seed in range(3)]
+"""Few different bytes, so that uploads share blocks."""
+
+
+class History:
+    """Acts drawn by ``draw`` on one group. Several histories may share a group and uploads."""
+
+    def __init__(self, at: Process, group: str, draw: Draw, shared: list[str]) -> None:
+        self._at = at
+        self._group = group
+        self._draw = draw
+        self._uploads = shared
+        self.outcomes: Counter[str] = Counter()
+        self.acts: list[Callable[[], Awaitable[object]]] = [
+            self._begin,
+            self._begin,
+            self._begin_unknown,
+            self._append,
+            self._append,
+            self._append,
+            self._finish,
+            self._finish,
+            self._finish,
+            self._terminate,
+            self._expire,
+            functools.partial(self._two_paths, "copy"),
+            functools.partial(self._two_paths, "move"),
+            functools.partial(self._one_path, "put_in_trash"),
+            functools.partial(self._one_path, "remove"),
+            functools.partial(self._trashed, "restore"),
+            functools.partial(self._trashed, "purge"),
+            self._limit,
+            self._release,
+        ]
+
+    async def step(self) -> None:
+        """One act; being refused is a part of history."""
+        act = self.acts[self._draw(len(self.acts))]
+        name = act.args[0] if isinstance(act, functools.partial) else act.__name__.strip("_")
+        try:
+            await act()
+            self.outcomes[name] += 1
+        except REFUSALS as err:
+            self.outcomes[f"{name}: {type(err).__name__}"] += 1
+
+    async def _begin(self) -> None:
+        await self._new(self._draw(LARGEST))
+
+    async def _begin_unknown(self) -> None:
+        await self._new(None)
+
+    async def _new(self, length: int | None) -> None:
+        folder, _, name = self._path(FILES).rpartition("/")
+        upload = await self._at.begin(length, name, folder=parse_path(folder), group=self._group)
+        if upload.is_open:
+            self._uploads.append(upload.id)
+
+    async def _append(self) -> None:
+        await self._send(1 + self._draw(LARGEST), ends=False)
+
+    async def _finish(self) -> None:
+        await self._send(self._draw(LARGEST), ends=True)
+
+    async def _send(self, size: int, *, ends: bool) -> None:
+        if not self._uploads:
+            return
+        upload = await self._at.look(self._chosen())
+        data = DATA[len(upload.id + upload.name) % len(DATA)]
+        rest = data[upload.offset : upload.offset + size]
+        if upload.length is not None:
+            rest = data[upload.offset : upload.length if ends else upload.offset + size]
+            rest = rest[: upload.length - upload.offset]
+        length = upload.offset + len(rest) if ends and upload.length is None else None
+        await self._at.append(upload.id, upload.offset, rest, length=length)
+
+    async def _terminate(self) -> None:
+        if self._uploads:
+            await self._at.hot.transfers.terminate(ACTOR, self._chosen())
+
+    async def _expire(self) -> None:
+        if self._uploads:
+            late = sa.update(uploads).where(uploads.c.id == self._chosen())
+            await self._at.change(late.where(uploads.c.state == "open").values(expires_at=1))
+            await self._at.hot.transfers.expire_due()
+
+    async def _two_paths(self, act: str) -> None:
+        places = FILES + FOLDERS
+        source, target = parse_path(self._path(places)), parse_path(self._path(places))
+        await self._at.transact(getattr(tree, act), ACTOR, self._group, source, target)
+
+    async def _one_path(self, act: str) -> None:
+        path = parse_path(self._path(FILES + FOLDERS))
+        await self._at.transact(getattr(tree, act), ACTOR, self._group, path)
+
+    async def _trashed(self, act: str) -> None:
+        query = sa.select(entries.c.id).where(
+            entries.c.group_id == self._group, entries.c.deleted_at.is_not(None)
+        )
+        if found := await self._at.all(query.order_by(entries.c.id)):
+            entry_id = found[self._draw(len(found))].id
+            await self._at.transact(getattr(tree, act), ACTOR, self._group, entry_id)
+
+    async def _limit(self) -> None:
+        change = sa.update(groups).where(groups.c.id == self._group)
+        await self._at.change(change.values(quota_limit=self._draw(10) * LARGEST))
+
+    async def _release(self) -> None:
+        await release_contents(self._at.hot.engine)
+
+    def _chosen(self) -> str:
+        return self._uploads[self._draw(len(self._uploads))]
+
+    def _path(self, places: list[str]) -> str:
+        return places[self._draw(len(places))]
