@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e check format bench settings wheel clean
+.PHONY: help run test e2e crash check format bench settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
@@ -28,6 +28,10 @@ test: $(READY)  ## all tests but the long ones, on SQLite, PostgreSQL, disk, Sea
 
 e2e: $(READY)  ## the long ones: the main job at full size
 	$(BIN)/python -m pytest -m e2e $(ARGS)
+
+crash: $(READY)  ## kills the server with -9 a hundred times on each backend while clients upload
+	FILESTORE_CRASH_ROUNDS=$${FILESTORE_CRASH_ROUNDS:-100} \
+		$(BIN)/python -m pytest tests/crash -m '' $(ARGS)
 
 check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -48,7 +48,10 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"],
     form: Literal["auto", "console", "json"],
 ) -> None:
-    """Sends all logs of the process, structlog's and the standard library's, to standard error."""
+    """Sends all logs of the process, structlog's and the standard library's, to standard error.
+
+    Tracebacks come without local variables: those hold tokens, and take seconds to write out.
+    """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -56,10 +59,12 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     )

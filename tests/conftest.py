@@ -2,6 +2,7 @@
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.services.needs import is_available, require
 
@@ -15,6 +16,15 @@ hypothesis.settings.register_profile(
     print_blob=True,
 )
 hypothesis.settings.load_profile("filestore")
+
+# The default shows local variables in tracebacks, which takes seconds each.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -30,6 +30,9 @@ CONTENT_TYPE: Final = "application/problem+json"
 _CLIENT_GONE: Final = 499
 """In logs and metrics only, for a client that left; nginx uses this number. Nobody reads it."""
 
+_WAIT_S: Final = 5
+"""What a 503 asks its client to wait when nothing behind it knows better: a restart's time."""
+
 _REASONS: Final = {460: "Checksum Mismatch", _CLIENT_GONE: "Client Closed Request"}
 _RANGE: Final = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9]{1,8})*|\*", re.ASCII)
 _QVALUE: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", re.ASCII)
@@ -120,8 +123,11 @@ def problem_response(
 def _special_headers(error: FilestoreError) -> dict[str, str]:
     make = _HEADERS.get(error.code)
     headers = make(error.members) if make is not None else {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
+    wait_s = error.retry_after_s
+    if wait_s is None and error.spec.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        wait_s = _WAIT_S
+    if wait_s is not None:
+        headers["Retry-After"] = str(wait_s)
     return headers
 
 

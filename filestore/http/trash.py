@@ -6,11 +6,13 @@ from aiohttp import web
 
 from filestore.acts import browse, tree
 from filestore.acts.browse import Located, Trashed
+from filestore.errors import NotFound
 from filestore.http.call import Answer, Call, no_content, reply
 from filestore.http.groups import ONE
 from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
 from filestore.http.tree import TreeItem
+from filestore.ids import is_id
 from filestore.meta.database import Tx
 from filestore.model import format_instant
 
@@ -60,8 +62,10 @@ async def _list(call: Call) -> web.Response:
 
 
 async def _restore(call: Call) -> web.Response:
+    entry_id = _entry_id(call)
+
     async def act(tx: Tx) -> Located:
-        path = await tree.restore(tx, call.actor, call.group.id, call.parameters["entry"])
+        path = await tree.restore(tx, call.actor, call.group.id, entry_id)
         return await browse.locate(tx, call.group.id, path)
 
     return reply(TreeItem.of(await call.services.db.transact(act)))
@@ -72,10 +76,17 @@ async def _purge(call: Call) -> web.Response:
         tree.purge,
         actor=call.actor,
         group_id=call.group.id,
-        entry_id=call.parameters["entry"],
+        entry_id=_entry_id(call),
     )
     await call.services.db.transact(act)
     return no_content()
+
+
+def _entry_id(call: Call) -> str:
+    entry_id = call.parameters["entry"]
+    if not is_id("ent", entry_id):
+        raise NotFound(what="entry in the trash")
+    return entry_id
 
 
 ROUTES = (

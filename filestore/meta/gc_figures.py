@@ -252,14 +252,16 @@ def _ended_contents() -> sa.CTE:
 
 
 def _rotten_entries() -> sa.CTE:
-    """What lies in the trash too long, and all that lies below it."""
+    """What lies in the trash too long, and what lives below it: what was put into the trash by
+    itself has a time of its own."""
     top = (
         sa.select(entries.c.id)
         .join(groups, groups.c.id == entries.c.group_id)
         .where(is_trash_due(), entries.c.kind != EntryKind.ROOT)
         .cte("rotten", recursive=True)
     )
-    return top.union(sa.select(entries.c.id).join(top, entries.c.parent_id == top.c.id))
+    below = sa.and_(entries.c.parent_id == top.c.id, entries.c.deleted_at.is_(None))
+    return top.union(sa.select(entries.c.id).join(top, below))
 
 
 def _is_upload_due() -> sa.ColumnElement[bool]:

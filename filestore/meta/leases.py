@@ -42,8 +42,9 @@ async def take(
     """
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     statement = insert(leases).values(name=name, process_id=process_id, turn=1)
-    holder = sa.select(processes.c.id).where(processes.c.id == leases.c.process_id, is_alive())
-    lives = holder.correlate(leases).exists()
+    # By the locked row's own column: a subquery that reads ``leases`` would see it as it was
+    # before another process that was a moment earlier took it.
+    lives = leases.c.process_id.in_(sa.select(processes.c.id).where(is_alive()))
     is_free = sa.or_(leases.c.process_id.is_(None), leases.c.process_id == process_id, ~lives)
     conditions = [sa.true() if alone else is_free]
     if rest_us is not None:

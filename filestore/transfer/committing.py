@@ -51,6 +51,8 @@ class Committer:
         if not self._is_staged:
             await self._commit(rows, placement, rows[-1].end)
             self._keep(state)
+            final = [row.end for row in rows if not row.provisional]
+            self._engine.digests.advance(self._upload.id, max(final, default=0))
             return
         early = [row for row in rows if row.offset < self.offset]
         if early:
@@ -159,21 +161,23 @@ class Committer:
         return hasher.digest()
 
     async def _caught_up(self, rows: list[Row], end: int) -> FileHasher:
-        """Hashes what is stored, then what is still in memory: nothing of it is recorded yet."""
+        """Hashes what is stored, then what is still in memory: nothing of it is recorded yet.
+
+        What is acknowledged is waited for within a bound. What is staged came with this
+        request and has to be hashed in it: repeated, it would be staged anew.
+        """
         early = [row for row, _ in self._early]
         last = rows[0].offset if rows else end
-        start = early[0].offset if early else last
+        start = early[0].offset if early else min(last, self.offset)
         try:
             async with asyncio.timeout(self._engine.tuning.verify_wait_s):
                 state = await self.chase(start).reach(start)
-                await self._update(state, early)
-                async for piece in self._engine.egress.stored(
-                    self._upload.building, state.size, last
-                ):
-                    await self._engine.workers.run(partial(state.update, piece))
-                await self._update(state, rows)
         except TimeoutError as err:
             raise Verifying(retry_after_s=5) from err
+        await self._update(state, early)
+        async for piece in self._engine.egress.stored(self._upload.building, state.size, last):
+            await self._engine.workers.run(partial(state.update, piece))
+        await self._update(state, rows)
         return state
 
     async def _update(self, state: FileHasher, rows: list[Row]) -> None:

@@ -48,6 +48,12 @@ class DigestKeeper:
             chase = self._chases[upload_id] = begin()
         return chase
 
+    def advance(self, upload_id: str, offset: int) -> None:
+        """Lets the upload's chase, if there is one, go on up to ``offset``, which is final."""
+        chase = self._chases.get(upload_id)
+        if chase is not None:
+            chase.advance(offset)
+
     def forget(self, upload_id: str) -> None:
         """The upload is over."""
         self._states.pop(upload_id, None)
@@ -79,10 +85,16 @@ class Chase:
         self._more = asyncio.Event()
         self._reached = asyncio.Event()
         self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(_seen)
 
     @property
     def has_failed(self) -> bool:
         return self.task.done()
+
+    def advance(self, offset: int) -> None:
+        """More is stored and final, up to ``offset``."""
+        self._goal = max(self._goal, offset)
+        self._more.set()
 
     async def reach(self, offset: int) -> FileHasher:
         """The state at ``offset``, as soon as all before it is hashed.
@@ -91,8 +103,7 @@ class Chase:
 
         :raises StoreError: stored bytes could not be read.
         """
-        self._goal = max(self._goal, offset)
-        self._more.set()
+        self.advance(offset)
         while self._state.size < offset:
             self._reached.clear()
             waiting = asyncio.create_task(self._reached.wait())
@@ -117,3 +128,9 @@ class Chase:
             self._reached.set()
             if self._state.size >= self._goal:
                 await self._more.wait()
+
+
+def _seen(task: "asyncio.Task[None]") -> None:
+    """Takes note of an error that nobody waits for; who does is told by :meth:`Chase.reach`."""
+    if not task.cancelled():
+        task.exception()

@@ -112,6 +112,7 @@ class Ingest:
         )
         self._works: asyncio.Queue[_Work | None] = asyncio.Queue(engine.tuning.batches_in_flight)
         self._held = Grant(engine.budget)
+        self._last: _Work | None = None  # what reaches the length waits for the body's end
         self._reserved = upload.reserved
         self._wants_flush = False
         self.is_done = False
@@ -195,10 +196,14 @@ class Ingest:
             self._engine.budget.touch(self)
             if rows and filled.grant is not None:
                 filled.grant.set(sum(row.size for row in rows))
-                await self._submit(_Work(rows, rows[-1].end, grant=filled.grant))
-                filled.grant = None
+                work, filled.grant = _Work(rows, rows[-1].end, grant=filled.grant), None
+                if work.end == self._upload.length:
+                    self._last = work
+                else:
+                    await self._submit(work)
         filled.release()
-        if self._wants_flush and filled.end is None:
+        is_whole = self._slicer.position == self._upload.length
+        if self._wants_flush and filled.end is None and not is_whole:
             await self._let_go()
 
     async def _take_end(self, end: End) -> None:
@@ -210,8 +215,10 @@ class Ingest:
             self._verify_body(self._checksum, end)
         position = self._slicer.position
         if position == self._upload.length or (self._ends_with_body and end is End.BODY):
-            rows = await self._slicer.finish()
-            await self._submit(_Work(rows, position, is_last=True))
+            last = self._last or _Work([], position)
+            last.rows += await self._slicer.finish()
+            last.is_last = True
+            await self._submit(last)
         elif not self._ends_with_body:
             rows, start, pending = await self._slicer.flush()
             is_settling = self._checksum is not None
@@ -240,8 +247,7 @@ class Ingest:
             return
         if work.rows:
             data = {row.hash: row.data for row in work.rows}
-            domain = str(self._upload.domain_id)
-            work.placing = asyncio.create_task(self._engine.placer.place(domain, data))
+            work.placing = self._engine.placer.begin(str(self._upload.domain_id), data)
         work.state = self._slicer.state_at(work.end)
         try:
             await self._works.put(work)
@@ -268,8 +274,7 @@ class Ingest:
             try:
                 await self._record(work)
             finally:
-                if work.grant is not None:
-                    work.grant.release()
+                self._drop(work)
             self._works.task_done()
 
     async def _record(self, work: _Work) -> None:
@@ -295,6 +300,8 @@ class Ingest:
     def _give_up(self) -> None:
         """Returns the memory and the placements of what was not recorded."""
         self._held.release()
+        if self._last is not None:
+            self._drop(self._last)
         while not self._reader.queue.empty():
             self._reader.queue.get_nowait().release()
         while not self._works.empty():
@@ -303,6 +310,7 @@ class Ingest:
                 self._drop(work)
 
     def _drop(self, work: _Work) -> None:
+        """Returns a batch's memory and placement; harmless behind its recording."""
         if work.grant is not None:
             work.grant.release()
         if work.placing is not None:

@@ -11,9 +11,10 @@ there are no cycles.
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from filestore.blocks.deadline import put_deadline
 from filestore.blocks.header import EncodedBlock, encode
@@ -75,10 +76,16 @@ class Placer:
         self._deadline_s = deadline_s
         self._level = zstd_level
         self._flights: dict[tuple[str, bytes], _Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<Placer with {len(self._flights)} blocks in flight>"
+
+    def begin(self, domain: str, data: dict[bytes, Buffer]) -> "asyncio.Task[Placement]":
+        """:meth:`place` as a task, which somebody awaits or :meth:`give_up` ends."""
+        task = asyncio.create_task(self.place(domain, data))
+        self._own(task)
+        return task
 
     async def place(self, domain: str, data: dict[bytes, Buffer]) -> Placement:
         """Places blocks given by hash. The buffers stay unchanged until this returns or raises.
@@ -91,19 +98,18 @@ class Placer:
         """
         known = await self._db.read(partial(blocks.find_live, domain_id=domain, hashes=list(data)))
         placement = Placement(domain, {key: Placed(block_id) for key, block_id in known.items()})
-        mine: dict[bytes, Buffer] = {}
-        for key, buffer in data.items():
+        mine: dict[bytes, _Flight] = {}
+        for key in data:
             if key in known:
                 continue
             flight = self._flights.get((domain, key))
             if flight is None:
                 flight = _Flight(new_generation(), asyncio.get_running_loop().create_future())
-                self._flights[domain, key] = flight
-                mine[key] = buffer
+                self._flights[domain, key] = mine[key] = flight
             flight.users += 1
             placement.flights.append((key, flight))
         if mine:
-            self._own(self._launch(domain, mine))
+            self._own(asyncio.create_task(self._launch(domain, data, mine)))
         try:
             for key, flight in placement.flights:
                 placement.blocks[key] = await asyncio.shield(flight.done)
@@ -141,21 +147,21 @@ class Placer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _own(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
+    def _own(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _launch(self, domain: str, data: dict[bytes, Buffer]) -> None:
+    async def _launch(
+        self, domain: str, data: dict[bytes, Buffer], flights: dict[bytes, _Flight]
+    ) -> None:
         """Rows first, then objects; each flight ends with its block or with the error."""
-        flights = {key: self._flights[domain, key] for key in data}
         give_up_at = time.monotonic() + self._deadline_s
         try:
             ids = await self._announce(domain, data, flights)
             await asyncio.gather(
                 *(
                     self._put(domain, key, data[key], flights[key], ids[key], give_up_at)
-                    for key in data
+                    for key in flights
                 )
             )
         except BaseException as err:
@@ -168,7 +174,8 @@ class Placer:
         self, domain: str, data: dict[bytes, Buffer], flights: dict[bytes, _Flight]
     ) -> dict[bytes, int]:
         news = [
-            NewBlock(key, memoryview(data[key]).nbytes, flights[key].generation) for key in data
+            NewBlock(key, memoryview(data[key]).nbytes, flight.generation)
+            for key, flight in flights.items()
         ]
         ids = await self._db.transact(
             partial(
@@ -179,7 +186,7 @@ class Placer:
                 deadline_s=self._deadline_s,
             )
         )
-        return dict(zip(data, ids, strict=True))
+        return dict(zip(flights, ids, strict=True))
 
     async def _put(
         self,

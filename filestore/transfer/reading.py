@@ -81,14 +81,18 @@ class Reader:
             self._task = asyncio.current_task()
             try:
                 end = await self._read()
-            except asyncio.CancelledError:
-                if not self._is_asked:
+            except BaseException as err:
+                if not (self._is_asked and isinstance(err, asyncio.CancelledError)):
                     self._filling.release()
                     raise
             finally:
                 self._task = None
         self._filling.end = end
-        await self.queue.put(self._filling)
+        try:
+            await self.queue.put(self._filling)
+        except asyncio.CancelledError:
+            self._filling.release()
+            raise
 
     async def _read(self) -> End:
         while True:

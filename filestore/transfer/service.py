@@ -10,6 +10,7 @@ from filestore.errors import (
     DatabaseUnavailable,
     DigestMismatch,
     LengthExceeded,
+    LengthMismatch,
     NotFound,
     OffsetMismatch,
     Stopping,
@@ -127,22 +128,26 @@ class Transfers:
     async def put(self, actor: Actor, request: acts.Request, source: ByteSource) -> Upload:
         """A whole file in one request: it appears, or nothing is left behind.
 
+        :raises LengthMismatch: the body ended before the length that was said.
         :raises FilestoreError: as for :meth:`append`; the upload is ended.
         """
         upload = await self.begin(actor, request)
         if not upload.is_open:
             return upload
+        piece, ingest = Piece(0, source), None
         async with self._holders.turn(upload.id) as turn:
-            claim = await self._engine.db.transact(
-                partial(self._take_over, actor, upload.id, Piece(0, source))
-            )
-            ingest = self._ingest(actor, claim, Piece(0, source), put=request)
             try:
+                claim = await self._engine.db.transact(
+                    partial(self._take_over, actor, upload.id, piece)
+                )
+                ingest = self._ingest(actor, claim, piece, put=request)
                 await self._run(ingest, turn)
             finally:
-                if not ingest.is_done:
+                if ingest is None or not ingest.is_done:
                     await self._end(actor, upload.id)
         self._raise_end(ingest)
+        if not ingest.is_done:
+            raise LengthMismatch(expected=request.length, got=ingest.offset)
         return await self.find(upload.id)
 
     async def terminate(self, actor: Actor, upload_id: str) -> None:

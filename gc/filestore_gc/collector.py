@@ -72,7 +72,6 @@ class Collector:
         self._process_id = process_id
         self._tuning = tuning
         self._lease = Lease(db, process_id)
-        self._reaper = Reaper(db, process_id)
         self._pace = Pace(tuning.removals_per_s)
         self._runs = 0
 
@@ -150,7 +149,8 @@ class Collector:
         before = await self._db.read(partial(leases.last_turn, name=NAME))
         outcome = _Outcome()
         try:
-            outcome.reaped = await self._reaper.reap(turn.keep, thorough=order.thorough)
+            reaper = Reaper(self._db, self._process_id, turn.keep)
+            outcome.reaped = await reaper.reap(thorough=order.thorough)
             await self._guard(outcome)
             if outcome.problem is None:
                 await self._sweep(turn, order, outcome)

@@ -25,92 +25,97 @@ BATCH: Final = 100
 RELEASE_BATCH: Final = 1000
 """References removed in one transaction: some milliseconds, whatever the size of the file."""
 
-Keep = Callable[[], Awaitable[None]]
-"""Asked between transactions; raises when the work is somebody else's now."""
+
+async def _carry_on() -> None:
+    """Nobody else wants the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reaper:
-    """``process_id`` is this process, which is alive whatever the database says."""
+    """``process_id`` is this process, which is alive whatever the database says.
+
+    ``keep`` is asked between transactions; it raises when the work is somebody else's now.
+    """
 
     db: Database
     process_id: str
+    keep: Callable[[], Awaitable[None]] = _carry_on
 
-    async def reap(self, keep: Keep, *, thorough: bool) -> Reaped:
+    async def reap(self, *, thorough: bool) -> Reaped:
         """Everything that is due. ``thorough``: also looks for blocks on their way out that no
         task names, which costs a walk over all that are on their way out.
 
         :raises DatabaseUnavailable: what is done is done. Safe to repeat.
         """
-        expired = await self.expire_uploads(keep)
-        purged, freed = await self.purge_trash(keep)
-        released, references = await self.release_contents(keep)
-        unfinished = await self.condemn_unfinished(keep)
-        found = await self.list_unlisted(keep) if thorough else 0
+        expired = await self.expire_uploads()
+        purged, freed = await self.purge_trash()
+        released, references = await self.release_contents()
+        unfinished = await self.condemn_unfinished()
+        found = await self.list_unlisted() if thorough else 0
         return Reaped(expired, purged, freed, released, references, unfinished, found)
 
-    async def expire_uploads(self, keep: Keep) -> int:
+    async def expire_uploads(self) -> int:
         """Ends uploads whose time has run out, each under its lock; how many."""
         done = 0
         while due := await self.db.read(partial(uploads.due, limit=BATCH)):
             before = done
             for upload_id in due:
-                await keep()
+                await self.keep()
                 done += await self.db.transact(partial(_expire, upload_id=upload_id))
             if done == before:
                 break  # all of them went on meanwhile
         return done
 
-    async def purge_trash(self, keep: Keep) -> tuple[int, int]:
+    async def purge_trash(self) -> tuple[int, int]:
         """Removes what lies in the trash too long; how many entries, and bytes of quota."""
         done, freed, after = 0, 0, ""
         while due := await self.db.read(partial(gc_reaper.due_trash, after=after, limit=BATCH)):
             for after, group_id in due:
-                await keep()
+                await self.keep()
                 act = partial(_purge, entry_id=after, group_id=group_id)
                 size = await self.db.transact(act)
                 done += size is not None
                 freed += size or 0
         return done, freed
 
-    async def release_contents(self, keep: Keep) -> tuple[int, int]:
+    async def release_contents(self) -> tuple[int, int]:
         """Removes references of contents that nobody wants; how many contents and references."""
         done, removed, after = 0, 0, 0
         page = partial(gc_reaper.deleting_contents, limit=BATCH)
         while found := await self.db.read(partial(page, after=after)):
             for after in found:
-                count = await self._release(after, keep)
+                count = await self._release(after)
                 removed += count
                 done += 1
         return done, removed
 
-    async def condemn_unfinished(self, keep: Keep) -> int:
+    async def condemn_unfinished(self) -> int:
         """Condemns blocks that were announced and whose writer is gone or too late."""
         process_id, alone = self.process_id, self.db.is_sqlite
         done, after = 0, 0
         page = partial(gc_reaper.unfinished, process_id=process_id, alone=alone, limit=BATCH)
         condemn = partial(gc_reaper.condemn_unfinished, process_id=process_id, alone=alone)
         while ids := await self.db.read(partial(page, after=after)):
-            await keep()
+            await self.keep()
             done += await self.db.transact(partial(condemn, ids=ids))
             after = ids[-1]
         return done
 
-    async def list_unlisted(self, keep: Keep) -> int:
+    async def list_unlisted(self) -> int:
         """Queues blocks that are on their way out and that no task names."""
         done, after = 0, 0
         while ids := await self.db.read(partial(gc_reaper.unlisted, after=after, limit=BATCH)):
-            await keep()
+            await self.keep()
             await self.db.transact(partial(enqueue, ids=ids, reason=gc_reaper.FOUND))
             done, after = done + len(ids), ids[-1]
         return done
 
-    async def _release(self, content_id: int, keep: Keep) -> int:
+    async def _release(self, content_id: int) -> int:
         removed = 0
         act = partial(gc_reaper.release_batch, content_id=content_id, limit=RELEASE_BATCH)
         is_more = True
         while is_more:
-            await keep()
+            await self.keep()
             batch = await self.db.transact(act)
             removed, is_more = removed + batch.references, batch.is_more
         return removed

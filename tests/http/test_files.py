@@ -28,7 +28,9 @@ async def _running(api: Api) -> list[object]:
 
 
 async def test_a_file_comes_back_as_it_was_sent(cast: Cast) -> None:
-    made = await cast.member.put(f"{FILES}/a/b.bin", data=io.BytesIO(DATA), headers={"Content-Type": "a/b"})
+    made = await cast.member.put(
+        f"{FILES}/a/b.bin", data=io.BytesIO(DATA), headers={"Content-Type": "a/b"}
+    )
     assert made.status == 201, made
     item = made.json
     assert (item["kind"], item["path"], item["size"]) == ("file", "/a/b.bin", len(DATA))

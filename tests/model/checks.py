@@ -40,8 +40,10 @@ def is_clean(world: World) -> bool:
         return False
     if any(process.held for _, process in rows_of(world, PROCESSES)):
         return False
-    if any(content.state == "deleting" for _, content in rows_of(world, CONTENTS)):
-        return False
+    versions = {version.content for _, version in rows_of(world, VERSIONS)}
+    for name, content in rows_of(world, CONTENTS):
+        if content.state == "deleting" or (content.state == "complete" and name not in versions):
+            return False
     referenced = {ref.block for _, ref in rows_of(world, REFS)}
     blocks = rows_of(world, BLOCKS)
     live = {block.hash for _, block in blocks if block.state == "live"}

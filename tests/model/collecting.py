@@ -37,12 +37,14 @@ class Collect(Program):
     """
 
     memory: ClassVar[Collecting] = Collecting()
-    never_waits: ClassVar[bool] = True
     restarts: ClassVar[bool] = True
 
-    def __init__(self, *, may_stall: bool = False, may_die: bool = False) -> None:
+    def __init__(
+        self, *, may_stall: bool = False, may_die: bool = False, may_wait: bool = False
+    ) -> None:
         super().__init__(may_die=may_die)
         self._may_stall = may_stall
+        self.never_waits = not may_wait
 
     def begin(self, db: Db, my: Collecting) -> None:
         key = db.any([key for key, _ in db.rows(QUEUE)])
@@ -122,8 +124,8 @@ class Collect(Program):
             if is_referenced:
                 raise Never("damage", f"block {my.block} is condemned and referenced")
             return self._change(db, my, "deleting")
-        if is_referenced:
-            db.note = "referenced"
+        if is_referenced or block.state == "uploading":
+            db.note = "referenced" if is_referenced else "its writer's, or the scan's"
             return db.go("forget_task")
         self._change(db, my, "condemned")
 
@@ -143,24 +145,37 @@ class Collect(Program):
         return bool(contents)
 
 
+class Scanning(NamedTuple):
+    block: int = 0
+
+
 class Scan(Program):
-    """Queues rows that say ``uploading``: of a dead process, of one taken for dead, or late.
+    """Condemns rows that say ``uploading``: of a dead process, of one taken for dead, or late.
 
     Which of them it is makes no difference to safety, so any such row may be taken at any time.
     """
 
+    memory: ClassVar[Scanning] = Scanning()
     restarts: ClassVar[bool] = True
 
-    def begin(self, db: Db, my: object) -> None:
+    def begin(self, db: Db, my: Scanning) -> None:
         if not db.rules.scan_uploading:
             raise Idle
-        queued = {key for key, _ in db.rows(QUEUE)}
-        rows = db.rows(BLOCKS)
-        key = db.any([k for k, row in rows if row.state == "uploading" and k not in queued])
-        queue(db, key)
+        key = db.any([key for key, row in db.rows(BLOCKS) if row.state == "uploading"])
         db.note = f"block {key}"
+        db.go("enqueue", block=key)
+
+    def enqueue(self, db: Db, my: Scanning) -> None:
+        db.go("condemn" if queue(db, my.block) else "enqueue")
+
+    def condemn(self, db: Db, my: Scanning) -> None:
+        """A row that somebody is just making live is left alone; its task does no harm."""
+        block = db.try_lock(BLOCKS, my.block, Mode.UPDATE)
+        if block is not None and block.state == "uploading":
+            db.update(BLOCKS, my.block, block._replace(state="condemned"))
+            db.note = f"block {my.block} is condemned"
         db.commit()
-        db.go("begin")
+        db.go("begin", block=0)
 
 
 class Healing(NamedTuple):
@@ -208,8 +223,7 @@ class Scrub(Program):
         db.go("enqueue" if db.rules.heal_takes_rows_first else "commit")
 
     def enqueue(self, db: Db, my: Healing) -> None:
-        queue(db, my.lost)
-        db.go("pin")
+        db.go("pin" if queue(db, my.lost) else "enqueue")
 
     def pin(self, db: Db, my: Healing) -> None:
         twin = db.lock(BLOCKS, my.twin, Mode.SHARE)
@@ -247,7 +261,8 @@ class Clock(Program):
             [
                 (key, block)
                 for key, block in db.rows(BLOCKS)
-                if block.age < LATE or (block.age == LATE and ("put", block.generation) not in flying)
+                if block.age < LATE
+                or (block.age == LATE and ("put", block.generation) not in flying)
             ]
         )
         if db.try_lock(BLOCKS, key, Mode.UPDATE) is None:

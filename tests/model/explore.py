@@ -5,6 +5,7 @@ state still be reached from every state (liveness without clocks or fairness: no
 stuck). The order is fixed, so two runs give the same numbers and the same trace.
 """
 
+import gc
 from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -168,4 +169,10 @@ def explore(model: Model[State], *, limit: int = 5_000_000) -> Report:
 
     :raises TooManyStates: it has more than ``limit``.
     """
-    return _Search(model, limit).run()
+    was_enabled = gc.isenabled()
+    gc.disable()  # states hold no cycles; looking for some in millions of them takes most of the time
+    try:
+        return _Search(model, limit).run()
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -35,13 +35,12 @@ class Program:
 
     first: ClassVar[str] = "begin"
     memory: ClassVar[Any] = Nothing()
-    never_waits: ClassVar[bool] = False
-    """Whether it is a promise that this process waits for nobody."""
     restarts: ClassVar[bool] = False
     """Whether it begins again, without memory, when it died."""
 
     def __init__(self, *, may_die: bool = False) -> None:
         self.may_die = may_die
+        self.never_waits = False  # True makes that a promise
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class Life:
 
     def _same(self, state: World) -> World:
         """One for all states that differ only in the names of twins."""
-        if not self.twins:
+        if len(self.twins) < 2:
             return state
         processes = dict(rows_of(state, PROCESSES))
         ordered = sorted((processes[name] for name in self.twins), key=repr)

@@ -77,9 +77,8 @@ class Release(Program):
 
     def enqueue(self, db: Db, my: Releasing) -> None:
         if my.todo:
-            queue(db, my.todo[0])
             db.note = f"block {my.todo[0]}"
-            return db.go("enqueue", todo=my.todo[1:])
+            return db.go("enqueue", todo=my.todo[queue(db, my.todo[0]) :])
         db.delete(CONTENTS, my.content)
         db.commit()
         db.note = "committed"

@@ -46,6 +46,8 @@ class Rules:
     """The collector looks for references in a statement of its own, behind the lock."""
     queue_touches_tasks: bool = True
     """ON CONFLICT DO UPDATE: an event waits for who is about to delete the task."""
+    queue_holds_block: bool = True
+    """Who queues a block also has it FOR KEY SHARE, so that a collector passes it over."""
     expiry_is_committed: bool = True
     """An upload expires by a change of its state, not by a clock in the collector."""
     groups_before_queue: bool = True

@@ -46,11 +46,15 @@ Programs = dict[str, Program]
 
 @dataclass(frozen=True)
 class Scenario:
-    """``rule`` off must break a promise of the kind ``breaks``. ``make`` gets the depth."""
+    """``rule`` off must break a promise of the kind ``breaks``. ``make`` gets the depth.
+
+    ``and_without``: another rule that closes the same trace, and has to be off as well.
+    """
 
     rule: str
     breaks: str
     make: Callable[[Rules, int], Life]
+    and_without: str = ""
 
 
 def scenarios() -> Iterator[Scenario]:
@@ -60,7 +64,7 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("second_statement_on_release", "stuck", _last_two_versions)
     yield Scenario("upload_row_locked_inside", "offset", _take_over)
     yield Scenario("fence_on_reservations", "quota", _step_against_expiry)
-    yield Scenario("task_locked", "stuck", _release_against_collector)
+    yield Scenario("task_locked", "stuck", _release_against_collector, "queue_holds_block")
     yield Scenario("skip_locked_in_tx2", "wait", _pin_against_collector)
     yield Scenario("scan_uploading", "stuck", _dying_writer)
     yield Scenario("put_deadline_and_tombstone", "orphan", _late_put)
@@ -73,7 +77,8 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("entry_lock_on_completion", "invisible", _complete_against_trash)
     yield Scenario("pin_looks_under_lock", "damage", _pin_against_collector)
     yield Scenario("collector_looks_behind_lock", "damage", _pin_against_collector)
-    yield Scenario("queue_touches_tasks", "stuck", _release_against_collector)
+    yield Scenario("queue_touches_tasks", "stuck", _release_against_collector, "queue_holds_block")
+    yield Scenario("queue_holds_block", "stuck", _release_against_collector, "task_locked")
     yield Scenario("expiry_is_committed", "damage", _due_upload)
     yield Scenario("groups_before_queue", "deadlock", _declare_against_complete)
     yield Scenario("contents_by_id", "deadlock", _folder_copy)
@@ -84,7 +89,8 @@ def _life(rules: Rules, depth: int, rows: Tables, programs: Programs) -> Life:
     """Adds the garbage collection; a greater depth has two collectors and lets them die."""
     may_die = depth > 1
     names = tuple(f"collector {at}" for at in range(1, 2 + may_die))
-    collecting: Programs = {name: Collect(may_die=may_die) for name in names}
+    may_wait = not rules.task_locked  # then it does; what is shown is what comes of it
+    collecting: Programs = {name: Collect(may_die=may_die, may_wait=may_wait) for name in names}
     collecting |= {"reaper": Release(may_die=may_die), "scan": Scan(may_die=may_die)}
     rows = {MARKS: {"generation": Mark(10)}, **rows}
     return Life({**collecting, **programs}, rows, rules, twins=names)
@@ -192,10 +198,10 @@ def _release_against_collector(rules: Rules, depth: int) -> Life:
 
 def _pin_against_collector(rules: Rules, depth: int) -> Life:
     rows = _stored("a") | _building(u="ab") | {QUEUE: {1: Task()}}
-    programs: Programs = {"P0": Append("u", 2, cut_every=1)}
+    programs: Programs = {"P0": Append("u", 1)}
     if depth > 1:
         rows = _stored("a") | _building(u="ab", w="a") | {QUEUE: {1: Task()}}
-        programs["P1"] = Append("w", 1, may_die=True)
+        programs = {"P0": Append("u", 2, cut_every=1), "P1": Append("w", 1, tries=1)}
     return _life(rules, depth, rows, programs)
 
 
@@ -222,8 +228,8 @@ def _late_put(rules: Rules, depth: int) -> Life:
 
 def _same_bytes_twice(rules: Rules, depth: int) -> Life:
     programs: Programs = {
-        "P0": Append("u", 1, cut_every=1),
-        "P1": Append("w", 1, cut_every=1, may_die=depth > 1),
+        "P0": Append("u", 1, cut_every=1, tries=depth),
+        "P1": Append("w", 1, cut_every=1, tries=1),
     }
     if depth > 1:
         programs |= {"expiry": Expire("u")}
@@ -232,8 +238,8 @@ def _same_bytes_twice(rules: Rules, depth: int) -> Life:
 
 def _crossed_batches(rules: Rules, depth: int) -> Life:
     programs: Programs = {
-        "P0": Append("u", 2, cut_every=1),
-        "P1": Append("w", 2, cut_every=1),
+        "P0": Append("u", 2, cut_every=1, tries=1),
+        "P1": Append("w", 2, cut_every=1, tries=1),
     }
     rows = _building(u="ab", w="ba")
     return _life(rules, depth, rows, programs)

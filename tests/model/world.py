@@ -185,6 +185,7 @@ class Db:
         self._script = script
         self._world = world
         self._open: dict[int, dict[Any, Any]] = {}
+        self._changed = {PROCESSES.index}
         me: Process = dict(world[PROCESSES.index])[name]
         self._step, self._my = me.step, me.my
         self._writes: dict[tuple[int, Any], Any] = dict(me.writes)
@@ -256,6 +257,10 @@ class Db:
             return None
         return self.lock(table, key, mode)
 
+    def holds(self, table: Table[K, R], key: K) -> bool:
+        """Whether this transaction has any lock on the row."""
+        return (table.index, key) in self._held
+
     def update(self, table: Table[K, R], key: K, row: R) -> None:
         """Changes columns that no key contains, which foreign keys do not wait for."""
         self.lock(table, key, Mode.NO_KEY_UPDATE)
@@ -294,11 +299,7 @@ class Db:
 
     def put_now(self, table: Table[K, R], key: K, row: R | None) -> None:
         """Changes what has no transactions: the object store, and marks."""
-        rows = self._committed(table)
-        if row is not None:
-            rows[key] = row
-        else:
-            rows.pop(key, None)
+        self._set(table.index, key, row)
 
     def next_number(self, mark: str) -> int:
         """A number that was never given before."""
@@ -308,11 +309,7 @@ class Db:
 
     def commit(self) -> None:
         for (index, key), row in self._writes.items():
-            rows = self._rows_at(index)
-            if row is not None:
-                rows[key] = row
-            else:
-                rows.pop(key, None)
+            self._set(index, key, row)
         self.rollback()
 
     def rollback(self) -> None:
@@ -329,9 +326,17 @@ class Db:
         )
         self._rows_at(PROCESSES.index)[self.name] = me
         tables = list(self._world)
-        for index, rows in self._open.items():
-            tables[index] = tuple(sorted(rows.items()))
+        for index in self._changed:
+            tables[index] = tuple(sorted(self._open[index].items()))
         return tuple(tables)
+
+    def _set(self, index: int, key: object, row: object) -> None:
+        rows = self._rows_at(index)
+        self._changed.add(index)
+        if row is not None:
+            rows[key] = row
+        else:
+            rows.pop(key, None)
 
     def _committed(self, table: Table[K, R]) -> dict[K, R]:
         return self._rows_at(table.index)

@@ -35,16 +35,18 @@ Cut = tuple[int, int]
 """Where a block begins and ends."""
 
 
-def queue(db: Db, block: int) -> None:
-    """Upserts the block's task. The foreign key looks only at a task that is new."""
-    if db.rules.queue_touches_tasks:
-        is_new = db.lock(QUEUE, block, Mode.UPDATE) is None
-    else:
-        is_new = db.find(QUEUE, block) is None
-    if is_new:
-        if db.lock(BLOCKS, block, Mode.KEY_SHARE) is None:
-            return  # nothing is left to collect
+def queue(db: Db, block: int) -> bool:
+    """Upserts the block's task, which is one statement and up to two waits.
+
+    False: it has the block's lock and goes on with the task's in the same step, taken again.
+    """
+    if db.rules.queue_holds_block and not db.holds(BLOCKS, block):
+        return db.lock(BLOCKS, block, Mode.KEY_SHARE) is None  # gone: nothing to collect
+    if not db.rules.queue_touches_tasks and db.find(QUEUE, block) is not None:
+        return True
+    if db.lock(QUEUE, block, Mode.UPDATE) is None and db.lock(BLOCKS, block, Mode.KEY_SHARE):
         db.insert(QUEUE, block, Task())
+    return True
 
 
 class Appending(NamedTuple):
@@ -180,9 +182,8 @@ class Append(Program):
 
     def enqueue(self, db: Db, my: Appending) -> None:
         if my.todo:
-            queue(db, my.todo[0])
             db.note = f"block {my.todo[0]}"
-            return db.go("enqueue", todo=my.todo[1:])
+            return db.go("enqueue", todo=my.todo[queue(db, my.todo[0]) :])
         for key in my.lost:
             block = db.lock(BLOCKS, key, Mode.NO_KEY_UPDATE)
             if block is not None and block.state == "uploading":
@@ -212,7 +213,7 @@ class Append(Program):
 
     def live(self, db: Db, my: Appending) -> None:
         if not my.todo:
-            if db.rules.live_and_pin_together:
+            if db.rules.live_and_pin_together or not my.mine:
                 return self.write(db, my)
             return db.go("commit_live")
         key = my.todo[0]
@@ -242,9 +243,10 @@ class Append(Program):
         db.go("fence", known=known, mine=mine, lost=(*my.lost, *lost))
 
     def commit_live(self, db: Db, my: Appending) -> None:
-        """Only without the rule: live is committed before the reference to it."""
+        """Only without the rule: live is committed, and pinned in a transaction of its own."""
         db.commit()
-        db.go("write")
+        pinned = tuple((data, key) for data, key, _ in my.mine)
+        db.go("fence", known=(*my.known, *pinned), mine=())
 
     def write(self, db: Db, my: Appending) -> None:
         """The rows and the offset; this commit is what the client is told."""
@@ -257,7 +259,8 @@ class Append(Program):
             db.insert(REFS, (upload.content, start), Ref(end - start, ids[data], is_tail))
         db.update(UPLOADS, self._upload, upload._replace(offset=self._end, is_due=False))
         db.commit()
-        db.put_now(MARKS, f"told {self._upload}", Mark(self._end))
+        told = db.find(MARKS, f"told {self._upload}") or Mark(0)
+        db.put_now(MARKS, f"told {self._upload}", max(told, Mark(self._end)))
         db.note = f"offset {self._end}"
         db.end()
 

@@ -49,6 +49,7 @@ from filestore.settings import Settings, load
 from filestore.transfer.assembly import NEW_CONTENTS, HotPath, running_hot_path
 from filestore.transfer.service import Piece
 from filestore.transfer.source import ByteSource
+from filestore_chunker import Cutter, Params, block_hash
 from tests.contract.faulty import FaultyStore
 from tests.services.needs import is_available, require
 from tests.services.postgres import PostgresService
@@ -64,6 +65,9 @@ QUOTA: Final = 10 * GIB
 
 SMALL: Final = ChunkerParams(4 * KIB, 8 * KIB, 32 * KIB, 2)
 """Blocks of some 8 KiB, so that a small file has many."""
+
+TINY: Final = ChunkerParams(64, 256, 1 * KIB, 2)
+"""The smallest blocks that the scanner can cut."""
 
 
 class Body:
@@ -127,6 +131,13 @@ class Counters:
     @property
     def agree(self) -> bool:
         return (self.used, self.reserved) == (self.versions, self.uploads)
+
+
+def cut(data: bytes, params: ChunkerParams = NEW_CONTENTS) -> list[BlockRow]:
+    """The references that a content with these bytes must have, however they came."""
+    cutter = Cutter(Params(params.min_size, params.avg_size, params.max_size, params.level))
+    cuts = [*cutter.feed(data), *cutter.finish()]
+    return [BlockRow(cut.offset, cut.size, block_hash(cut.data), False) for cut in cuts]
 
 
 @dataclass
@@ -296,8 +307,22 @@ class Site:
         self._stacks[process_id] = stack
         return Process(process_id, db, store, hot)
 
+    async def beside(
+        self, first: Process, *, params: ChunkerParams = NEW_CONTENTS, **overrides: object
+    ) -> Process:
+        """Another hot path in the same process of the database: on SQLite there is only one."""
+        stack = contextlib.AsyncExitStack()
+        self.stack.push_async_callback(stack.aclose)
+        process_id = await first.db.transact(_seed)
+        settings = _changed(self.settings, overrides)
+        store = FaultyStore(first.store.inner)
+        running = running_hot_path(settings, first.db, store, process_id, params=params)
+        hot = await stack.enter_async_context(running)
+        self._stacks[process_id] = stack
+        return Process(process_id, first.db, store, hot)
+
     async def stop(self, process: Process) -> None:
-        """Ends a process as a crash would leave it to the others: nothing is said good-bye."""
+        """Ends a process; its row stays, as if it still lived."""
         await self._stacks.pop(process.id).aclose()
 
     async def _open_store(

@@ -1,0 +1,117 @@
+"""What a collection refuses, and that a refusal changes nothing that was stored."""
+
+import sqlalchemy as sa
+
+from filestore.meta.blocks import enqueue
+from filestore.meta.database import Tx
+from filestore.meta.instance import find_instance
+from filestore.meta.tables import blocks, content_blocks, instance
+from filestore.model import KIB
+from filestore_gc import Result
+from tests.services.collecting import acts, block_rows, collector_of, delete, objects, start
+from tests.services.hot_path import DOMAIN, Process, Site, random_bytes
+
+SIZE = 12 * KIB
+
+
+async def _refused(process: Process, code: str) -> None:
+    """A plan and a run say that they refuse and why; the objects stay."""
+    stored = objects(process)
+    states = [row.state for row in await block_rows(process)]
+    collector = collector_of(process)
+    for report in (await collector.plan(grace_s=0), await collector.run_once(grace_s=0)):
+        assert report.result is Result.REFUSED
+        assert not report.result.is_good
+        assert report.problem is not None and report.problem.code == code
+    assert objects(process) == stored
+    assert [row.state for row in await block_rows(process)] == states
+
+
+async def _with_a_deleted_file(site: Site) -> Process:
+    process = await start(site)
+    await process.upload(random_bytes(SIZE, "a"), "a")
+    await process.upload(random_bytes(SIZE, "b"), "b")
+    await delete(process, "a")
+    return process
+
+
+async def test_a_store_of_another_database_is_refused(any_site: Site) -> None:
+    process = await _with_a_deleted_file(any_site)
+    await process.change(instance.update().values(store_id="sto_other"))
+    await _refused(process, "store-foreign")
+
+
+async def test_a_store_without_a_mark_is_refused(any_site: Site) -> None:
+    process = await _with_a_deleted_file(any_site)
+    process.store.inner.marks.clear()  # type: ignore[attr-defined]
+    await _refused(process, "store-unmarked")
+
+
+async def test_a_database_from_a_backup_before_the_last_collection_is_refused(
+    any_site: Site,
+) -> None:
+    process = await _with_a_deleted_file(any_site)
+    backup = await process.db.read(find_instance)
+    assert backup is not None
+    await collector_of(process).run_once(grace_s=0)
+    await process.upload(random_bytes(SIZE, "c"), "c")
+    await delete(process, "c")
+
+    await process.change(instance.update().values(epoch=backup.epoch))
+
+    await _refused(process, "database-older")
+
+
+async def test_a_collection_that_dooms_nothing_raises_no_epoch(any_site: Site) -> None:
+    process = await _with_a_deleted_file(any_site)
+    before = await process.db.read(find_instance)
+    await collector_of(process, grace_s=3600).run_once()
+    assert await process.db.read(find_instance) == before
+
+
+async def test_files_without_any_reference_left_are_refused(any_site: Site) -> None:
+    process = await _with_a_deleted_file(any_site)
+    await process.change(content_blocks.delete())
+    await _refused(process, "references-missing")
+
+
+async def test_much_garbage_that_no_deletion_explains_is_refused(any_site: Site) -> None:
+    process = await _with_a_deleted_file(any_site)
+
+    async def queue_strangers(tx: Tx) -> None:
+        """As fsck would find them after references had vanished from the database."""
+        rows = [_row(number) for number in range(1001)]
+        await tx.execute(blocks.insert(), rows)
+        found = sa.select(blocks.c.id).where(blocks.c.generation.startswith("stranger"))
+        await enqueue(tx, (await tx.scalars(found)).all(), "unreferenced")
+
+    await process.db.transact(queue_strangers)
+    await _refused(process, "too-many-unexplained")
+
+    one = sa.select(sa.func.min(blocks.c.id)).where(blocks.c.generation.startswith("stranger"))
+    await process.change(
+        sa.text("DELETE FROM gc_queue WHERE block_id = :id").bindparams(id=await process.one(one))
+    )
+    assert (await collector_of(process).run_once(grace_s=0)).blocks > 1000
+
+
+async def test_the_same_refusal_is_in_the_audit_log_once(any_site: Site) -> None:
+    process = await start(any_site)
+    process.store.inner.marks.clear()  # type: ignore[attr-defined]
+    collector = collector_of(process, rest_s=0)
+    for _ in range(3):
+        report = await collector.run_if_due()
+        assert report is not None and report.result is Result.REFUSED
+    assert await acts(process) == ["gc.run"]
+
+
+def _row(number: int) -> dict[str, object]:
+    return {
+        "domain_id": DOMAIN,
+        "hash": number.to_bytes(32),
+        "generation": f"stranger{number:08}",
+        "size": 1,
+        "stored_size": 33,
+        "codec": "plain",
+        "state": "live",
+    }
