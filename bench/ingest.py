@@ -242,7 +242,7 @@ def main() -> None:
         "load": round(os.getloadavg()[0], 1),
         "stores": [
             measure(store, size=wish.size, rounds=wish.rounds, seed=wish.seed).report()
-            for store in wish.stores.split(",")
+            for store in filter(None, wish.stores.split(","))
         ],
     }
     if wish.memory_size:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -93,9 +93,9 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             transfers=hot.transfers,
             egress=hot.egress,
         )
-        work = [_beat(db, process_id)]
+        work = [partial(_beat, db, process_id)]
         if not is_attached:
-            work.append(_attach_later(attach, store))
+            work.append(partial(_attach_later, attach, store))
         background = await stack.enter_async_context(_running(_together(work)))
         yield Service(settings, services, make_application(services), process_id, background)
 
@@ -190,12 +190,12 @@ async def _attach_later(attach: Callable[[], Awaitable[None]], store: GatedStore
     _log.info("store.reached", store=repr(store))
 
 
-async def _together(work: list[Coroutine[Any, Any, None]]) -> None:
+async def _together(work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Runs all of it; the first failure ends the rest and is raised."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for one in work:
-                tasks.create_task(one)
+                tasks.create_task(one())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
 

@@ -11,6 +11,10 @@ T = TypeVar("T")
 IDENTITY_FOLDER: Final = ".identity"
 """Holds the zero-byte marks. No domain can have its name: domains do not begin with a dot."""
 
+QUARANTINE_FOLDER: Final = ".quarantine"
+"""Holds what was set aside: ``<day>/<path>``."""
+
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DOMAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,99}", re.ASCII)
 
 
@@ -48,9 +52,35 @@ def check_domain(domain: str) -> str:
 
     :raises ValueError: it could lead out of the store or collide with its own folders.
     """
-    if _DOMAIN.fullmatch(domain) is None:
+    if not is_domain(domain):
         raise ValueError(f"{domain!r} cannot name a dedup domain")
     return domain
+
+
+def is_domain(name: str) -> bool:
+    """Whether a folder of that name may be a domain's."""
+    return _DOMAIN.fullmatch(name) is not None
+
+
+def quarantine_folder(day: str) -> str:
+    """The folder below the prefix for what is set aside on ``day``.
+
+    :raises ValueError: not a day such as ``2026-01-31``.
+    """
+    if _DAY.fullmatch(day) is None:
+        raise ValueError(f"{day!r} is not a day")
+    return f"{QUARANTINE_FOLDER}/{day}"
+
+
+def quarantine_path(path: str) -> str:
+    """The path below the prefix of what a walk over the quarantine calls ``path``.
+
+    :raises ValueError: it would lead out of the quarantine.
+    """
+    day, _, rest = path.partition("/")
+    if not rest or any(part in ("", ".", "..") for part in rest.split("/")):
+        raise ValueError(f"{path!r} does not lie in the quarantine")
+    return f"{quarantine_folder(day)}/{rest}"
 
 
 def object_path(key: BlockKey) -> str:

@@ -11,16 +11,26 @@ from typing import Final
 
 from filestore.blocks.backend import (
     IDENTITY_FOLDER,
+    QUARANTINE_FOLDER,
     T,
     check_domain,
+    is_domain,
     mark_name,
     newest_mark,
     object_path,
     older_marks,
+    quarantine_folder,
+    quarantine_path,
 )
 from filestore.blocks.deadline import put_deadline
-from filestore.blocks.durable import DurableFolder, Ticket, Uncertain, Withdrawn
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.durable import (
+    TEMPORARY_FOLDER,
+    DurableFolder,
+    Ticket,
+    Uncertain,
+    Withdrawn,
+)
+from filestore.blocks.port import BlockKey, Buffer, Leftover, LeftoverKind, StoredObject
 from filestore.errors import BlockMissing, StoreFull, StoreUnavailable
 from filestore.model import MIB
 
@@ -104,15 +114,50 @@ class DiskStore:
         for folder in (f"{domain}/{name}" for name in folders):
             if folder < after[: len(folder)]:
                 continue
-            for name, size in await self._run(partial(self._folder.sizes, folder)):
+            for name, size, at in await self._run(partial(self._folder.files, folder)):
                 if (path := f"{folder}/{name}") > after:
-                    yield StoredObject(path, size)
+                    yield StoredObject(path, size, at)
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        paths = [object_path(key) for key in keys]
+        await self._run(partial(self._folder.move, paths, quarantine_folder(day)))
+
+    async def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        folders = [""]
+        for _ in ("day", "domain", "first digits"):
+            folders = [inner async for inner in self._folders(QUARANTINE_FOLDER, folders)]
+        for folder in folders:
+            if folder < after[: len(folder)]:
+                continue
+            listed = partial(self._folder.files, f"{QUARANTINE_FOLDER}/{folder}")
+            for name, size, at in await self._run(listed):
+                if (path := f"{folder}/{name}") > after:
+                    yield StoredObject(path, size, at)
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        await self._run(partial(self._folder.remove, [quarantine_path(path) for path in paths]))
+
+    async def domains(self) -> list[str]:
+        return [
+            name for name in await self._run(partial(self._folder.names, ".")) if is_domain(name)
+        ]
+
+    async def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        for name, size, at in await self._run(partial(self._folder.files, TEMPORARY_FOLDER)):
+            yield Leftover(LeftoverKind.TEMPORARY, name, size, at)
 
     async def read_identity(self) -> tuple[str, int] | None:
         return newest_mark(await self._run(self._folder.read_marks))
 
     async def write_identity(self, store_id: str, epoch: int) -> None:
         await self._run(partial(self._write_identity, store_id, epoch))
+
+    async def _folders(self, top: str, folders: Sequence[str]) -> AsyncIterator[str]:
+        """The names in each of the folders below ``top``, in order."""
+        for folder in folders:
+            names = await self._run(partial(self._folder.names, f"{top}/{folder}"))
+            for name in sorted(names, key=lambda name: f"{name}/"):  # as paths sort
+                yield f"{folder}/{name}" if folder else name
 
     def _write(self, path: str, parts: Sequence[Buffer], ticket: Ticket) -> None:
         with suppress(Withdrawn):

@@ -125,19 +125,33 @@ class DurableFolder:
                             os.unlink(path.rpartition("/")[2], dir_fd=fd)
                     os.fsync(fd)  # also when nothing was there: an earlier unlink may hang
 
+    def move(self, paths: Sequence[str], target: str) -> None:
+        """Moves files to the same paths below the folder ``target``, durably; one that is not
+        there counts as moved."""
+        with self._opened_root() as root:
+            for folder, group in itertools.groupby(sorted(paths), _folder_of):
+                with suppress(FileNotFoundError), _opened(folder, _FOLDER_FLAGS, root) as source:
+                    with self._made(root, f"{target}/{folder}") as aim:
+                        for path in group:
+                            name = path.rpartition("/")[2]
+                            with suppress(FileNotFoundError):
+                                os.rename(name, name, src_dir_fd=source, dst_dir_fd=aim)
+                        os.fsync(aim)  # before the other: a file may be found twice, never not
+                    os.fsync(source)
+
     def names(self, folder: str) -> list[str]:
         """The sorted names in a folder; none if there is no such folder."""
         with self._opened_root() as root:
             return _names(root, folder)
 
-    def sizes(self, folder: str) -> list[tuple[str, int]]:
-        """The sorted names and sizes of the plain files in a folder."""
+    def files(self, folder: str) -> list[tuple[str, int, int]]:
+        """The sorted names, sizes and times (microseconds) of the plain files in a folder."""
         with (
             self._opened_root() as root,
             suppress(FileNotFoundError, NotADirectoryError),
             _opened(folder, _FOLDER_FLAGS, root) as fd,
         ):
-            return sorted(_file_sizes(fd))
+            return sorted(_files(fd))
         return []
 
     def sweep(self, is_alive: Callable[[str], bool]) -> int:
@@ -286,12 +300,13 @@ def _names(root: int, folder: str) -> list[str]:
         return []
 
 
-def _file_sizes(fd: int) -> Iterator[tuple[str, int]]:
+def _files(fd: int) -> Iterator[tuple[str, int, int]]:
     with os.scandir(fd) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # removed meanwhile
                 if entry.is_file(follow_symlinks=False):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+                    found = entry.stat(follow_symlinks=False)
+                    yield entry.name, found.st_size, found.st_mtime_ns // 1000
 
 
 def _folder_of(path: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from filestore.blocks.backend import Backend, T
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.port import BlockKey, Buffer, Leftover, StoredObject
 from filestore.errors import StoreUnavailable
 
 
@@ -38,6 +38,21 @@ class GatedStore:
 
     def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
         return self._through().walk(domain, after=after)
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        await self._through().set_aside(keys, day)
+
+    def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._through().walk_aside(after=after)
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        await self._through().remove_aside(paths)
+
+    async def domains(self) -> list[str]:
+        return await self._through().domains()
+
+    def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        return self._through().walk_leftovers()
 
     async def check(self) -> None:
         await self._through().check()

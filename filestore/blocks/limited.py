@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from filestore.blocks.backend import Backend, T
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.port import BlockKey, Buffer, Leftover, StoredObject
 
 
 class LimitedStore:
@@ -35,6 +35,21 @@ class LimitedStore:
 
     def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
         return self._inner.walk(domain, after=after)
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        await self._inner.set_aside(keys, day)
+
+    def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._inner.walk_aside(after=after)
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        await self._inner.remove_aside(paths)
+
+    async def domains(self) -> list[str]:
+        return await self._inner.domains()
+
+    def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        return self._inner.walk_leftovers()
 
     async def read_identity(self) -> tuple[str, int] | None:
         return await self._inner.read_identity()

@@ -1,5 +1,6 @@
 """A store in memory: for tests, and the reference of what the port means."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from filestore.blocks.backend import (
@@ -9,9 +10,11 @@ from filestore.blocks.backend import (
     newest_mark,
     object_path,
     older_marks,
+    quarantine_folder,
+    quarantine_path,
 )
 from filestore.blocks.deadline import put_deadline, refuse_if_late
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.port import BlockKey, Buffer, Leftover, StoredObject
 from filestore.errors import BlockMissing
 
 
@@ -20,6 +23,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.aside: dict[str, bytes] = {}
+        self.written: dict[str, int] = {}
+        self.leftovers: list[Leftover] = []
         self.marks: list[str] = []
 
     def __repr__(self) -> str:
@@ -42,6 +48,7 @@ class MemoryStore:
         path = object_path(key)
         refuse_if_late(put_deadline.get())
         self.objects[path] = b"".join(parts)
+        self.written[path] = time.time_ns() // 1000
 
     async def get(self, key: BlockKey) -> bytes:
         try:
@@ -60,7 +67,29 @@ class MemoryStore:
         folder = check_domain(domain) + "/"
         for path, stored in sorted(self.objects.items()):
             if path.startswith(folder) and path > after:
-                yield StoredObject(path, len(stored))
+                yield StoredObject(path, len(stored), self.written.get(path, 0))
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        folder = quarantine_folder(day)
+        for path in map(object_path, keys):
+            if path in self.objects:
+                self.aside[f"{folder}/{path}"] = self.objects.pop(path)
+
+    async def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        for path, stored in sorted(self.aside.items()):
+            if (name := path.partition("/")[2]) > after:
+                yield StoredObject(name, len(stored))
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.aside.pop(quarantine_path(path), None)
+
+    async def domains(self) -> list[str]:
+        return sorted({path.partition("/")[0] for path in self.objects})
+
+    async def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        for found in self.leftovers:
+            yield found
 
     async def read_identity(self) -> tuple[str, int] | None:
         return newest_mark(self.marks)

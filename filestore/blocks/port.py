@@ -10,6 +10,7 @@ The server is handed a :class:`BlockStore`, which cannot remove. Only the collec
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Protocol
 
 from filestore.model import MAX_BLOCK_SIZE
@@ -37,10 +38,31 @@ class BlockKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as a listing shows it: its path below the prefix, and its size in bytes."""
+    """One object as a listing shows it: its path below the prefix, and its size in bytes.
+
+    ``written_at``: when it was put, in microseconds by the store's clock; 0: not known.
+    """
 
     path: str
     size: int
+    written_at: int = 0
+
+
+class LeftoverKind(StrEnum):
+    TEMPORARY = "temporary"
+    """A file under a temporary name, of a write that is under way or was never finished."""
+    MULTIPART = "multipart"
+    """A multipart upload that was never completed. Not ours: blocks are put in one piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a write left that is no object. Size in bytes (0: not known), time in microseconds."""
+
+    kind: LeftoverKind
+    name: str
+    size: int
+    began_at: int
 
 
 class BlockReader(Protocol):
@@ -90,6 +112,54 @@ class BlockWalker(Protocol):
         ...
 
 
+class BlockQuarantine(Protocol):
+    """Where objects lie that nothing names any more, until somebody is sure of that."""
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        """Moves objects to ``.quarantine/<day>/<path>``, durably. ``day``: ``2026-01-31``.
+
+        One that is not there counts as moved. After a failure an object lies in one of the
+        places or in both, never in none.
+
+        :raises StoreUnavailable: some may be moved and some not. Safe to retry.
+        """
+        ...
+
+    def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        """All objects set aside, in ascending order of ``<day>/<path>``, behind ``after``.
+
+        ``written_at`` is when the object was put, or set aside, as the store has it.
+
+        :raises StoreUnavailable: safe to go on behind the last path seen.
+        """
+        ...
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        """Removes objects set aside, named as a walk shows them. Missing ones count as removed.
+
+        :raises StoreUnavailable: some may be removed and some not. Safe to retry.
+        """
+        ...
+
+
+class StoreSurveyor(Protocol):
+    """What else lies in a store, for a check of the whole."""
+
+    async def domains(self) -> list[str]:
+        """The sorted names that have objects below them and may name domains.
+
+        :raises StoreUnavailable: safe to retry.
+        """
+        ...
+
+    def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        """What unfinished writes left, also those of others in the same bucket; in any order.
+
+        :raises StoreUnavailable: safe to begin again.
+        """
+        ...
+
+
 class BlockStore(BlockReader, BlockWriter, Protocol):
     """What the server is handed: it receives and gives, and cannot remove."""
 
@@ -109,7 +179,15 @@ class StoreIdentity(Protocol):
         ...
 
 
-class ObjectStore(BlockStore, BlockRemover, BlockWalker, StoreIdentity, Protocol):
+class ObjectStore(
+    BlockStore,
+    BlockRemover,
+    BlockWalker,
+    BlockQuarantine,
+    StoreSurveyor,
+    StoreIdentity,
+    Protocol,
+):
     """All powers at once: what a backend implements and the composition root hands out."""
 
     async def open(self) -> None:

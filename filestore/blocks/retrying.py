@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from filestore.blocks.backend import Backend, T
 from filestore.blocks.deadline import put_deadline, refuse_if_late
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.port import BlockKey, Buffer, Leftover, StoredObject
 from filestore.errors import StoreUnavailable
 
 
@@ -73,11 +73,33 @@ class RetryingStore:
     async def remove(self, keys: Sequence[BlockKey]) -> None:
         await self._retry(lambda: self._inner.remove(keys))
 
-    async def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+    def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._walk(lambda seen: self._inner.walk(domain, after=seen), after)
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        await self._retry(lambda: self._inner.set_aside(keys, day))
+
+    def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._walk(lambda seen: self._inner.walk_aside(after=seen), after)
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        await self._retry(lambda: self._inner.remove_aside(paths))
+
+    async def domains(self) -> list[str]:
+        return await self._retry(self._inner.domains)
+
+    def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        """Not repeated: it cannot go on where it broke off."""
+        return self._inner.walk_leftovers()
+
+    async def _walk(
+        self, begin: Callable[[str], AsyncIterator[StoredObject]], after: str
+    ) -> AsyncIterator[StoredObject]:
+        """Goes on behind the last path seen, each time that the walk breaks off."""
         turn: _Turn | None = None
         while True:
             try:
-                async for found in self._inner.walk(domain, after=after):
+                async for found in begin(after):
                     after = found.path
                     turn = None
                     yield found

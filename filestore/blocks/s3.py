@@ -22,8 +22,9 @@ from xml.etree.ElementTree import ParseError
 import aiohttp
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.credentials.credentials import Credentials
-from minio.datatypes import Object
+from minio.datatypes import ListMultipartUploadsResult, Object
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.signer import sign_v4_s3
@@ -31,15 +32,26 @@ from yarl import URL
 
 from filestore.blocks.backend import (
     IDENTITY_FOLDER,
+    QUARANTINE_FOLDER,
     T,
     check_domain,
+    is_domain,
     mark_name,
     newest_mark,
     object_path,
     older_marks,
+    quarantine_folder,
+    quarantine_path,
 )
 from filestore.blocks.deadline import put_deadline, refuse_if_late
-from filestore.blocks.port import MAX_OBJECT_SIZE, BlockKey, Buffer, StoredObject
+from filestore.blocks.port import (
+    MAX_OBJECT_SIZE,
+    BlockKey,
+    Buffer,
+    Leftover,
+    LeftoverKind,
+    StoredObject,
+)
 from filestore.blocks.s3_body import BlockBody
 from filestore.blocks.s3_errors import find_code, refusal
 from filestore.blocks.s3_location import S3Location
@@ -144,16 +156,38 @@ class S3Store:
     async def remove(self, keys: Sequence[BlockKey]) -> None:
         await self._on_sdk(partial(self._remove, [object_path(key) for key in keys]))
 
-    async def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
-        listing = self._list(check_domain(domain) + "/", after)
-        last = after
-        while page := await self._on_sdk(lambda: list(itertools.islice(listing, _PAGE))):
-            for found in page:
-                path = (found.object_name or "").removeprefix(f"{self._location.prefix}/")
-                if path <= last:
-                    raise StoreUnavailable(reason=f"{self._location} lists out of order")
-                last = path
-                yield StoredObject(path, found.size or 0)
+    def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._walk(check_domain(domain) + "/", after)
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        """Copied by the service, then removed."""
+        paths = [object_path(key) for key in keys]
+        await self._on_sdk(partial(self._copy, paths, quarantine_folder(day)))
+        await self._on_sdk(partial(self._remove, paths))
+
+    async def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        top = f"{QUARANTINE_FOLDER}/"
+        async for found in self._walk(top, top + after if after else ""):
+            yield StoredObject(found.path.removeprefix(top), found.size, found.written_at)
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        await self._on_sdk(partial(self._remove, [quarantine_path(path) for path in paths]))
+
+    async def domains(self) -> list[str]:
+        found = await self._on_sdk(lambda: list(self._list("", recursive=False)))
+        names = [(item.object_name or "").split("/")[-2] for item in found if item.is_dir]
+        return sorted(filter(is_domain, names))
+
+    async def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        key = upload = None
+        while True:
+            page = await self._on_sdk(partial(self._multiparts, key, upload))
+            for found in page.uploads:
+                at = _microseconds(found.initiated_time)
+                yield Leftover(LeftoverKind.MULTIPART, found.object_name, 0, at)
+            key, upload = page.next_key_marker, page.next_upload_id_marker
+            if not (page.is_truncated and key):
+                return
 
     async def read_identity(self) -> tuple[str, int] | None:
         return newest_mark(await self._on_sdk(self._marks))
@@ -231,14 +265,44 @@ class S3Store:
             if err.code != "BucketAlreadyOwnedByYou":  # another process was first
                 raise
 
-    def _list(self, folder: str, after: str = "") -> itertools.chain[Object]:
+    async def _walk(self, folder: str, after: str) -> AsyncIterator[StoredObject]:
+        listing = self._list(folder, after)
+        last = after
+        while page := await self._on_sdk(lambda: list(itertools.islice(listing, _PAGE))):
+            for found in page:
+                path = (found.object_name or "").removeprefix(f"{self._location.prefix}/")
+                if path <= last:
+                    raise StoreUnavailable(reason=f"{self._location} lists out of order")
+                last = path
+                yield StoredObject(path, found.size or 0, _microseconds(found.last_modified))
+
+    def _list(
+        self, folder: str, after: str = "", *, recursive: bool = True
+    ) -> itertools.chain[Object]:
         prefix = self._location.prefix
-        start_after = f"{prefix}/{after}" if after else None
         return itertools.chain(
             self._sdk.list_objects(
-                self._location.bucket, f"{prefix}/{folder}", recursive=True, start_after=start_after
+                self._location.bucket,
+                f"{prefix}/{folder}",
+                recursive=recursive,
+                start_after=f"{prefix}/{after}" if after else None,
             )
         )
+
+    def _multiparts(self, key: str | None, upload: str | None) -> ListMultipartUploadsResult:
+        """One page of all in the bucket. MinIO answers only without a prefix, or with a name."""
+        listed = self._sdk._list_multipart_uploads  # the SDK has no public way
+        return listed(self._location.bucket, key_marker=key, upload_id_marker=upload)
+
+    def _copy(self, paths: Sequence[str], folder: str) -> None:
+        bucket, prefix = self._location.bucket, self._location.prefix
+        for path in paths:
+            try:
+                source = CopySource(bucket, f"{prefix}/{path}")
+                self._sdk.copy_object(bucket, f"{prefix}/{folder}/{path}", source)
+            except S3Error as err:
+                if err.code != "NoSuchKey":
+                    raise
 
     def _marks(self) -> list[str]:
         found = self._list(f"{IDENTITY_FOLDER}/")
@@ -266,6 +330,10 @@ class S3Store:
 
     async def _in_thread(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+
+
+def _microseconds(at: dt.datetime | None) -> int:
+    return 0 if at is None else int(at.timestamp() * 1_000_000)
 
 
 def _why(err: Exception) -> str:

@@ -164,7 +164,6 @@ async def enqueue(tx: Tx, ids: Iterable[int], reason: str, *, group_id: str | No
         sa.select(blocks.c.id, sa.literal(reason), sa.literal(group_id, sa.String))
         .where(blocks.c.id.in_(wanted))
         .order_by(blocks.c.id)
-        .with_for_update(read=True, key_share=True)
     )
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     statement = insert(gc_queue).from_select(["block_id", "reason", "group_id"], found)

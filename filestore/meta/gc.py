@@ -175,7 +175,10 @@ def _ids(tasks: Sequence[Task]) -> list[int]:
 
 
 def _select() -> sa.Select[Any]:
-    is_referenced = sa.exists().where(content_blocks.c.block_id == blocks.c.id)
+    # With LIMIT, because PostgreSQL would answer a plain EXISTS by reading all references once
+    # a page, where a probe of the index for each block is meant.
+    reference = sa.select(content_blocks.c.block_id).where(content_blocks.c.block_id == blocks.c.id)
+    is_referenced = reference.limit(1).scalar_subquery().is_not(None)
     return sa.select(
         blocks.c.id,
         blocks.c.domain_id,

@@ -78,6 +78,13 @@ class MemoryBudget:
             self.used += size
         return Grant(self, size)
 
+    def grow(self, grant: Grant, size: int) -> bool:
+        """Makes a grant larger if memory is at ease and nobody waits; never waits itself."""
+        if self._waiting or self.used + size - grant.size > self.total * _SHORT:
+            return False
+        grant.set(size)
+        return True
+
     def register(self, key: object, held: Callable[[], int], let_go: Callable[[], None]) -> None:
         """Makes a holder known: ``held`` is what it could give back, ``let_go`` asks for it."""
         self._holders[key] = _Holder(held, let_go, time.monotonic())

@@ -61,25 +61,30 @@ class Egress:
         """
         fetches: deque[_Fetch] = deque()
         refs: deque[BlockRef] = deque()
-        position, fetched = start, start
+        position, fetched, doubted = start, start, -1
         try:
             while position < end:
                 while fetched < end and self._wants_more(fetches):
                     if not refs:
                         refs = await self._resolve(content_id, fetched, end)
-                    fetches.append(await self._fetch(refs.popleft(), must=not fetches))
+                    fetches.append(await self._fetch(refs.popleft()))
                     fetched = fetches[-1].ref.offset + fetches[-1].ref.size
                 fetch = fetches.popleft()
                 try:
-                    data = await self._data(content_id, fetch)
+                    data = await fetch.task
                     piece = data[position - fetch.ref.offset : end - fetch.ref.offset]
                     position = fetch.ref.offset + fetch.ref.size
                     yield piece
+                except (BlockDamaged, BlockMissing):
+                    if doubted == position:
+                        raise
+                    doubted = fetched = position  # once more, with what its offset resolves to now
+                    refs.clear()
+                    _drop_all(fetches)
                 finally:
                     fetch.drop()
         finally:
-            for fetch in fetches:
-                fetch.drop()
+            _drop_all(fetches)
 
     def _wants_more(self, fetches: deque[_Fetch]) -> bool:
         """Reads ahead only while memory is at ease; one block is always under way."""
@@ -101,25 +106,15 @@ class Egress:
             position += ref.size
         return deque(refs)
 
-    async def _fetch(self, ref: BlockRef, *, must: bool) -> _Fetch:
+    async def _fetch(self, ref: BlockRef) -> _Fetch:
         grant = await self._budget.take(ref.size)
         key = BlockKey(ref.domain, ref.hash, ref.generation)
         return _Fetch(ref, asyncio.create_task(self._reader.get_block(key, ref.size)), grant)
 
-    async def _data(self, content_id: int, fetch: _Fetch) -> memoryview:
-        """The block's bytes; when they are not there, those that its offset resolves to now."""
-        try:
-            return await fetch.task
-        except (BlockDamaged, BlockMissing):
-            ref = (await self._resolve(content_id, fetch.ref.offset, fetch.ref.offset + 1))[0]
-            if (ref.offset, ref.size, ref.hash) != (
-                fetch.ref.offset,
-                fetch.ref.size,
-                fetch.ref.hash,
-            ):
-                raise
-            key = BlockKey(ref.domain, ref.hash, ref.generation)
-            return await self._reader.get_block(key, ref.size)
+
+def _drop_all(fetches: deque[_Fetch]) -> None:
+    while fetches:
+        fetches.pop().drop()
 
 
 def _seen(task: "asyncio.Task[memoryview]") -> None:

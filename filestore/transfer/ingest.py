@@ -194,9 +194,10 @@ class Ingest:
             filled.pieces.clear()
             self._held.set(self._slicer.held_size)
             self._engine.budget.touch(self)
-            if rows and filled.grant is not None:
-                filled.grant.set(sum(row.size for row in rows))
-                work, filled.grant = _Work(rows, rows[-1].end, grant=filled.grant), None
+            if rows:
+                grant, filled.grant = filled.grant or Grant(self._engine.budget), None
+                grant.set(sum(row.size for row in rows))
+                work = _Work(rows, rows[-1].end, grant=grant)
                 if work.end == self._upload.length:
                     self._last = work
                 else:
@@ -290,11 +291,14 @@ class Ingest:
             await self._committer.add(work.rows, placement, work.state)
 
     def _could_give_back(self) -> int:
-        """A staged body holds its tail until it is verified."""
-        return 0 if self._checksum is not None or self._wants_flush else self._held.size
+        """What is being read can be handed on; a staged body holds its tail to the end."""
+        if self._wants_flush:
+            return 0
+        tail = 0 if self._checksum is not None else self._held.size
+        return tail + self._reader.held_size
 
     def _ask_flush(self) -> None:
-        self._wants_flush = True
+        self._wants_flush = self._checksum is None
         self._reader.nudge()
 
     def _give_up(self) -> None:

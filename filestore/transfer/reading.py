@@ -31,6 +31,10 @@ class Filled:
     grant: Grant | None = None
     end: End | None = None
 
+    def add(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self.size += len(piece)
+
     def release(self) -> None:
         if self.grant is not None:
             self.grant.release()
@@ -58,6 +62,7 @@ class Reader:
         self.error: FilestoreError | None = None
         self._task: asyncio.Task[object] | None = None
         self._is_asked = False
+        self._is_handing_on = False
         self.queue: asyncio.Queue[Filled] = asyncio.Queue(1)
 
     def ask(self) -> None:
@@ -66,10 +71,16 @@ class Reader:
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of the budget that the buffer under way has."""
+        return 0 if self._filling.grant is None else self._filling.grant.size
+
     def nudge(self) -> None:
-        """Hands on an empty buffer, so that whoever waits for one looks around."""
-        if self.queue.empty():
-            self.queue.put_nowait(Filled())
+        """Hands on what is there, be it nothing, also while the client is silent."""
+        if self.queue.empty() and not self._is_handing_on:
+            self.queue.put_nowait(self._filling)
+            self._filling = Filled()
 
     async def run(self) -> None:
         """Reads to the end of the body, or until asked to stop; the last buffer says why.
@@ -77,36 +88,45 @@ class Reader:
         Cancelled by anyone but :meth:`ask`, it drops what it has.
         """
         end = End.ASKED
-        if not self._is_asked:
-            self._task = asyncio.current_task()
-            try:
-                end = await self._read()
-            except BaseException as err:
-                if not (self._is_asked and isinstance(err, asyncio.CancelledError)):
-                    self._filling.release()
-                    raise
-            finally:
-                self._task = None
-        self._filling.end = end
         try:
-            await self.queue.put(self._filling)
-        except asyncio.CancelledError:
+            if not self._is_asked:
+                end = await self._read_until_asked()
+            self._filling.end = end
+            await self._hand_on()
+        except BaseException:
             self._filling.release()
             raise
 
+    async def _read_until_asked(self) -> End:
+        self._task = asyncio.current_task()
+        try:
+            return await self._read()
+        except asyncio.CancelledError:
+            if not self._is_asked:
+                raise
+            return End.ASKED
+        finally:
+            self._task = None
+
     async def _read(self) -> End:
         while True:
-            self._filling = Filled(grant=await self._budget.take(2 * self._target))
-            end = await self._fill(self._filling)
+            end = await self._fill()
             if end is not None:
                 return end
+            await self._hand_on()
+
+    async def _hand_on(self) -> None:
+        self._is_handing_on = True
+        try:
             await self.queue.put(self._filling)
             self._filling = Filled()
+        finally:
+            self._is_handing_on = False
 
-    async def _fill(self, filled: Filled) -> End | None:
+    async def _fill(self) -> End | None:
         """Fills one buffer; why reading ended, or None if it did not."""
         began = time.monotonic()
-        while filled.size < self._target:
+        while self._filling.size < self._target:
             try:
                 piece = await self._source.read()
             except (Broken, RequestTimeout) as err:
@@ -117,11 +137,32 @@ class Reader:
             if len(piece) > self._left:
                 return End.TOO_LONG
             self._left -= len(piece)
-            filled.pieces.append(piece)
-            filled.size += len(piece)
-            if time.monotonic() - began > _SLOW_S:
+            self._filling.add(piece)
+            if not await self._charge() or time.monotonic() - began > _SLOW_S:
                 self._target = max(self._target // _GROWTH, self._smallest)
                 return None
         if time.monotonic() - began < _FAST_S:
             self._target = min(self._target * _GROWTH, self._largest)
         return None
+
+    async def _charge(self) -> bool:
+        """Charges the budget for the buffer, twice its size: it will be joined.
+
+        Waits only before it holds more than one piece, so that who waits holds next to
+        nothing. False: there is no room for it to grow on.
+        """
+        filling = self._filling
+        needed = 2 * filling.size
+        if filling.grant is None:
+            grant = await self._budget.take(needed)
+            if self._filling is filling:
+                filling.grant = grant
+            else:  # it was handed on meanwhile
+                grant.release()
+            return True
+        if needed <= filling.grant.size:
+            return True
+        if self._budget.grow(filling.grant, max(needed, 2 * filling.grant.size)):
+            return True
+        filling.grant.set(needed)
+        return False

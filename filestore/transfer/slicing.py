@@ -122,8 +122,17 @@ class Slicer:
         return self._cutter
 
     async def _read_tail(self) -> bytes:
+        return b"".join([await self._read_twice(*row) for row in self._tail.rows])
+
+    async def _read_twice(self, offset: int, size: int) -> bytes:
+        """A block of the tail. It counts as lost only when a second look finds it so, too:
+        the first may have met bad bytes on the way, or a row that was healed meanwhile."""
         try:
-            return b"".join([await self._read_block(*row) for row in self._tail.rows])
+            return await self._read_block(offset, size)
+        except (BlockDamaged, BlockMissing):
+            pass
+        try:
+            return await self._read_block(offset, size)
         except (BlockDamaged, BlockMissing) as err:
             raise TailLost() from err
 

@@ -260,6 +260,68 @@ async def many_puts_cancelled_at_once_leave_the_store_usable(store: Backend) -> 
     assert await store.get(keys[0]) == blocks[0]
 
 
+async def objects_say_when_they_were_put(store: Backend) -> None:
+    await _fill(store, 3)
+    for found in await objects(store):
+        assert abs(found.written_at / 1e6 - time.time()) < 3600
+
+
+async def objects_set_aside_leave_their_domain_and_are_kept(store: Backend) -> None:
+    keys = [make_key(make_bytes(50, seed), domain) for seed, domain in enumerate("aabc")]
+    for key in keys:
+        await store.put(key, [key.generation.encode()])
+    await store.set_aside([*keys[1:], make_key(b"never", "b")], "2026-01-31")
+    await store.set_aside(keys[1:2], "2026-02-01")
+    assert await paths(store, domain="a") == [keys[0].path]
+    assert await paths(store, domain="b") == []
+    for key in keys[1:]:
+        with _raising(BlockMissing):
+            await store.get(key)
+    assert await store.get(keys[0]) == keys[0].generation.encode()
+    found = [(item.path, item.size) async for item in store.walk_aside()]
+    assert found == sorted((f"2026-01-31/{key.path}", 16) for key in keys[1:])
+
+
+async def a_walk_aside_goes_on_behind_any_path_and_removed_ones_are_gone(store: Backend) -> None:
+    keys = [make_key(make_bytes(50, seed), domain) for seed, domain in enumerate(["a", "a-b"] * 3)]
+    for number, key in enumerate(keys):
+        await store.put(key, [b"x"])
+        await store.set_aside([key], f"2026-01-0{number % 2 + 1}")
+    every = [item.path async for item in store.walk_aside()]
+    assert every == sorted(every) and len(every) == 6
+    for number in range(6):
+        rest = [item.path async for item in store.walk_aside(after=every[number])]
+        assert rest == every[number + 1 :]
+    await store.remove_aside([every[0], every[4], f"2026-01-01/{make_key(b'never').path}"])
+    left = [item.path async for item in store.walk_aside()]
+    assert left == [path for path in every if path not in (every[0], every[4])]
+
+
+async def the_quarantine_cannot_lead_out_of_itself(store: Backend) -> None:
+    key = make_key(b"kept")
+    await store.put(key, [b"kept"])
+    for path in (f"../{key.path}", f"2026-01-31/../../{key.path}", key.path, "2026-01-31"):
+        with _raising(ValueError):
+            await store.remove_aside([path])
+    with _raising(ValueError):
+        await store.set_aside([key], "..")
+    assert await store.get(key) == b"kept"
+
+
+async def domains_are_those_that_hold_objects(store: Backend) -> None:
+    assert await store.domains() == []
+    for domain in ("b", "a-b", "a"):
+        await store.put(make_key(b"x", domain), [b"x"])
+    await store.set_aside([make_key(b"x", "never")], "2026-01-31")
+    await store.write_identity(new_id("sto"), 1)
+    assert await store.domains() == ["a", "a-b", "b"]
+
+
+async def finished_puts_leave_nothing_over(store: Backend) -> None:
+    await _fill(store, 3)
+    assert [found async for found in store.walk_leftovers()] == []
+
+
 async def check_and_sweep_change_nothing(store: Backend) -> None:
     expected = await _fill(store, 3)
     await store.check()
@@ -307,6 +369,12 @@ CHECKS: Final[list[Check]] = [
     a_put_past_its_deadline_is_refused_and_stores_nothing,
     a_cancelled_put_leaves_nothing_or_the_whole_object,
     many_puts_cancelled_at_once_leave_the_store_usable,
+    objects_say_when_they_were_put,
+    objects_set_aside_leave_their_domain_and_are_kept,
+    a_walk_aside_goes_on_behind_any_path_and_removed_ones_are_gone,
+    the_quarantine_cannot_lead_out_of_itself,
+    domains_are_those_that_hold_objects,
+    finished_puts_leave_nothing_over,
     check_and_sweep_change_nothing,
     opening_again_is_harmless,
     a_domain_cannot_lead_out_of_the_store,

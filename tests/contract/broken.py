@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from filestore.blocks.backend import T, object_path
 from filestore.blocks.memory import MemoryStore
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.port import BlockKey, Buffer, Leftover, LeftoverKind, StoredObject
 from filestore.errors import BlockMissing, StoreUnavailable
 from filestore.model import KIB
 
@@ -159,6 +159,47 @@ class WalksWithPlainSizes(MemoryStore):
     async def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
         async for item in super().walk(domain, after=after):
             yield StoredObject(item.path, item.size + 32)
+
+
+class DoesNotKnowTheTime(MemoryStore):
+    async def walk(self, domain: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        async for item in super().walk(domain, after=after):
+            yield StoredObject(item.path, item.size)
+
+
+class SetsAsideByRemoving(MemoryStore):
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        await self.remove(keys)
+
+
+class SetsAsideByCopying(MemoryStore):
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        kept = dict(self.objects)
+        await super().set_aside(keys, day)
+        self.objects = kept
+
+
+class WalksAsideFromTheBeginning(MemoryStore):
+    async def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        async for item in super().walk_aside():
+            yield item
+
+
+class RemovesAnythingAside(MemoryStore):
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.aside.pop(f".quarantine/{path}", None)
+
+
+class TakesMarksForDomains(MemoryStore):
+    async def domains(self) -> list[str]:
+        return sorted([*await super().domains(), *(mark[:3] for mark in self.marks)])
+
+
+class LeavesItsTemporaryFiles(MemoryStore):
+    async def put(self, key: BlockKey, parts: Sequence[Buffer]) -> None:
+        await super().put(key, parts)
+        self.leftovers.append(Leftover(LeftoverKind.TEMPORARY, key.generation, 1, 1))
 
 
 class ShowsItsMarks(MemoryStore):

@@ -8,10 +8,13 @@ from enum import Enum, auto
 from typing import Literal
 
 from filestore.blocks.backend import Backend, T
-from filestore.blocks.port import BlockKey, Buffer, StoredObject
+from filestore.blocks.port import BlockKey, Buffer, Leftover, StoredObject
 from filestore.errors import StoreFull, StoreUnavailable
 
-Operation = Literal["put", "get", "remove", "walk", "read_identity", "write_identity", "check"]
+Operation = Literal[
+    "put", "get", "remove", "walk", "set_aside", "remove_aside",
+    "read_identity", "write_identity", "check",
+]  # fmt: skip
 
 
 class Kind(Enum):
@@ -93,6 +96,25 @@ class FaultyStore:
             if fault is not None and fault.kind is Kind.TRUNCATED:
                 raise StoreUnavailable(reason="planned: the listing broke off")
         _end(fault)
+
+    async def set_aside(self, keys: Sequence[BlockKey], day: str) -> None:
+        fault = await self._begin("set_aside")
+        await self.inner.set_aside(keys, day)
+        _end(fault)
+
+    def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self.inner.walk_aside(after=after)
+
+    async def remove_aside(self, paths: Sequence[str]) -> None:
+        fault = await self._begin("remove_aside")
+        await self.inner.remove_aside(paths)
+        _end(fault)
+
+    async def domains(self) -> list[str]:
+        return await self.inner.domains()
+
+    def walk_leftovers(self) -> AsyncIterator[Leftover]:
+        return self.inner.walk_leftovers()
 
     async def read_identity(self) -> tuple[str, int] | None:
         fault = await self._begin("read_identity")

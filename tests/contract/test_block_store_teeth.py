@@ -32,6 +32,15 @@ TEETH: Final[dict[type[MemoryStore], Check]] = {
     broken.WalksOnePage: suite.walk_sees_more_than_a_page_once_each,
     broken.WalksOtherDomains: suite.walk_stays_within_its_domain,
     broken.ShowsItsMarks: suite.walk_stays_within_its_domain,
+    broken.DoesNotKnowTheTime: suite.objects_say_when_they_were_put,
+    broken.SetsAsideByRemoving: suite.objects_set_aside_leave_their_domain_and_are_kept,
+    broken.SetsAsideByCopying: suite.objects_set_aside_leave_their_domain_and_are_kept,
+    broken.WalksAsideFromTheBeginning: (
+        suite.a_walk_aside_goes_on_behind_any_path_and_removed_ones_are_gone
+    ),
+    broken.RemovesAnythingAside: suite.the_quarantine_cannot_lead_out_of_itself,
+    broken.TakesMarksForDomains: suite.domains_are_those_that_hold_objects,
+    broken.LeavesItsTemporaryFiles: suite.finished_puts_leave_nothing_over,
     broken.ForgetsHighEpochs: suite.the_identity_with_the_highest_epoch_stays,
     broken.ComparesEpochsAsText: suite.the_identity_with_the_highest_epoch_stays,
     broken.IgnoresDeadlines: suite.a_put_past_its_deadline_is_refused_and_stores_nothing,

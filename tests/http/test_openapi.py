@@ -118,7 +118,7 @@ async def test_every_route_of_the_running_application_is_in_it_and_nothing_else(
         (method.upper(), path) for path, item in document["paths"].items() for method in item
     }
     running = {
-        (route.method, route.resource.canonical)
+        (route.method, route.resource.canonical.removesuffix("{slash}"))
         for route in service.web.router.routes()
         if isinstance(route.resource, web.Resource)
     }

@@ -85,8 +85,8 @@ class _Search(Generic[State]):
         self._depth = 0
 
     def run(self) -> Report:
-        level = [self._model.begin()]
-        broken = self._found(level[0], parent=-1)
+        first = self._model.begin()
+        level, broken = [(0, first)], self._found(first, parent=-1)
         while level and broken is None:
             level, broken = self._next_level(level)
             self._depth += bool(level)
@@ -101,21 +101,22 @@ class _Search(Generic[State]):
         return Report(len(self._numbers), len(self._targets), self._depth, what, tuple(trace))
 
     def _next_level(
-        self, level: Sequence[State]
-    ) -> tuple[list[State], tuple[int, Broken, str] | None]:
-        found: list[State] = []
-        for state in level:
-            number = self._numbers[state]
+        self, level: Sequence[tuple[int, State]]
+    ) -> tuple[list[tuple[int, State]], tuple[int, Broken, str] | None]:
+        found: list[tuple[int, State]] = []
+        for number, state in level:
             for move in self._model.moves(state):
                 if move.broken is not None:
                     return found, (number, move.broken, move.label)
-                if move.state not in self._numbers:
-                    found.append(move.state)
+                target = self._numbers.get(move.state)
+                if target is None:
+                    target = len(self._numbers)
+                    found.append((target, move.state))
                     broken = self._found(move.state, parent=number)
                     if broken is not None:
                         return found, broken
                 self._sources.append(number)
-                self._targets.append(self._numbers[move.state])
+                self._targets.append(target)
         return found, None
 
     def _found(self, state: State, *, parent: int) -> tuple[int, Broken, str] | None:
@@ -170,7 +171,7 @@ def explore(model: Model[State], *, limit: int = 5_000_000) -> Report:
     :raises TooManyStates: it has more than ``limit``.
     """
     was_enabled = gc.isenabled()
-    gc.disable()  # states hold no cycles; looking for some in millions of them takes most of the time
+    gc.disable()  # states hold no cycles; to look for some in millions of them takes long
     try:
         return _Search(model, limit).run()
     finally:

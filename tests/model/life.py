@@ -4,7 +4,6 @@ A process is a :class:`Program`: its methods are its steps. Any process may be n
 time, so every interleaving is tried; one that dies does so before any of its steps.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,6 +22,7 @@ from tests.model.world import (
     Table,
     World,
     rows_of,
+    with_process,
 )
 
 
@@ -75,8 +75,8 @@ class Life:
                 found += moves
                 if holders and not moves:
                     waits[name] = holders
-                if program.may_die:
-                    found += self._death(state, name, process, program)
+                if program.may_die and not (program.restarts and process.step == program.first):
+                    found.append(self._death(state, name, program))
         broken = self._wrong_waits(waits)
         if broken is not None:
             found.insert(0, Move("the transactions wait", state, broken))
@@ -114,29 +114,22 @@ class Life:
                 scripts += [(*db.taken[:at], n) for n in range(1, db.options[at])]
         return found, holders
 
-    def _death(
-        self, state: World, name: str, process: Process, program: Program
-    ) -> Sequence[Move[World]]:
-        if program.restarts and process.step == program.first:
-            return ()
-        db = Db(state, name, self.rules, ())
-        db.end()
-        if program.restarts:
-            return (Move(f"{name} dies and is started again", self._restarted(db.result(), name)),)
-        return (Move(f"{name} dies", self._same(db.result())),)
-
-    def _restarted(self, state: World, name: str) -> World:
-        program = self.programs[name]
-        processes = dict(rows_of(state, PROCESSES))
-        processes[name] = Process(program.first, program.memory)
-        return self._same((*state[: PROCESSES.index], tuple(sorted(processes.items()))))
+    def _death(self, state: World, name: str, program: Program) -> Move[World]:
+        """The database rolls its transaction back; what it remembered is gone."""
+        after = Process(program.first, program.memory) if program.restarts else Process("", None)
+        label = f"{name} dies" + (" and begins again" if program.restarts else "")
+        processes = with_process(state, name, after)
+        return Move(label, self._same((*state[: PROCESSES.index], processes)))
 
     def _same(self, state: World) -> World:
         """One for all states that differ only in the names of twins."""
         if len(self.twins) < 2:
             return state
         processes = dict(rows_of(state, PROCESSES))
-        ordered = sorted((processes[name] for name in self.twins), key=repr)
+        twins = [processes[name] for name in self.twins]
+        ordered = sorted(twins, key=repr)
+        if ordered == twins:
+            return state
         processes.update(zip(self.twins, ordered, strict=True))
         return (*state[: PROCESSES.index], tuple(sorted(processes.items())))
 

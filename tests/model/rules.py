@@ -54,5 +54,7 @@ class Rules:
     """A take-over reserves for a length declared with it before it queues what was staged."""
     contents_by_id: bool = True
     """Who takes several contents takes them in the order of their ids, copies too."""
+    losers_by_hash: bool = True
+    """A row that lost is given up in its place among the hashes: other batches share it."""
     heal_takes_rows_first: bool = True
     """Repointing locks the references, then queues the lost block, then pins the target."""

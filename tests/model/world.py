@@ -170,6 +170,12 @@ def rows_of(world: World, table: Table[K, R]) -> tuple[tuple[K, R], ...]:
     return world[table.index]
 
 
+def with_process(world: World, name: str, process: Process) -> Rows:
+    """The processes with one of them in another state; the others' rows are shared."""
+    rows = world[PROCESSES.index]
+    return tuple([(name, process) if row[0] == name else row for row in rows])
+
+
 class Db:
     """One process's step in a world: reads, locks and writes, then :meth:`result`.
 
@@ -185,7 +191,7 @@ class Db:
         self._script = script
         self._world = world
         self._open: dict[int, dict[Any, Any]] = {}
-        self._changed = {PROCESSES.index}
+        self._changed: set[int] = set()
         me: Process = dict(world[PROCESSES.index])[name]
         self._step, self._my = me.step, me.my
         self._writes: dict[tuple[int, Any], Any] = dict(me.writes)
@@ -324,8 +330,8 @@ class Db:
             tuple(sorted(self._writes.items())) if self._writes else (),
             tuple(sorted((*at, mode) for at, mode in self._held.items())) if self._held else (),
         )
-        self._rows_at(PROCESSES.index)[self.name] = me
         tables = list(self._world)
+        tables[PROCESSES.index] = with_process(self._world, self.name, me)
         for index in self._changed:
             tables[index] = tuple(sorted(self._open[index].items()))
         return tuple(tables)

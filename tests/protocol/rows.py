@@ -124,3 +124,19 @@ def length(size: int, **fields: str) -> dict[str, str]:
 def checksum(data: bytes, algorithm: str = "sha1") -> dict[str, str]:
     """Upload-Checksum of ``data``."""
     return {"Upload-Checksum": f"{algorithm} {b64(hashlib.new(algorithm, data).digest())}"}
+
+
+HELLO = b"hello world"
+
+DEFERRED = {"Upload-Defer-Length": "1"}
+
+NOT_NUMBERS = (
+    *("-1", "+5", "5.0", "1_000", "0x10", "five", "1e3", "9223372036854775808", "5, 5", "5;"),
+    *("٣".encode(), b"\xff"),
+)
+"""What some reader of numbers takes and tus does not."""
+
+GOOD_METADATA = (
+    *("is_confidential", "k1 YQ==,k2", "k1 ,k2 YQ==", "binary /wD+", "nonlatin c8WCb8WEY2U="),
+    "relativePath bnVsbA==,type dGV4dC9wbGFpbg==",
+)

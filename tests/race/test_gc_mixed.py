@@ -127,7 +127,7 @@ async def _check_converged(process: Process) -> None:
 
 async def test_nothing_live_is_lost_and_nothing_dead_stays(any_site: Site) -> None:
     seed = f"{random.randrange(10**9)}"
-    print(f"seed {seed}")  # noqa: T201
+    print(f"seed {seed}")
     await _run([await start(any_site)], seed)
 
 
@@ -137,6 +137,6 @@ async def test_nothing_live_is_lost_with_two_processes_and_two_collectors(
     postgres_site: Site, overlap: bool
 ) -> None:
     seed = f"{random.randrange(10**9)}"
-    print(f"seed {seed}")  # noqa: T201
+    print(f"seed {seed}")
     processes = [await start(postgres_site), await start(postgres_site)]
     await _run(processes, seed, overlap=overlap)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from filestore.meta import blocks, contents, gc, gc_reaper
 from filestore.meta.database import Tx
 from filestore.meta.gc import Task
+from filestore.meta.tables import blocks as all_blocks
 from filestore.meta.tables import content_blocks, gc_queue
 from filestore.model import KIB, BlockState, ChunkerParams, Codec
 from filestore_gc.judging import Terms
@@ -39,6 +41,8 @@ from tests.services.hot_path import DOMAIN, Process, Site, random_bytes
 pytestmark = pytest.mark.needs("postgres")
 
 NOW = Terms(0, is_override=True)
+PATIENCE_S = 10
+"""A collector that waits for a lock that the test holds would wait for ever."""
 DATA = random_bytes(1000)
 
 
@@ -63,9 +67,9 @@ class Stage:
     block_id: int
 
     async def step(self, terms: Terms = NOW) -> Stepped:
-        """The collector's next transaction on the block."""
-        ids = [self.block_id]
-        return await self.collector.transact(step, ids, terms, may_doom=True)
+        """The collector's next transaction on the block. It never waits for a writer."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.collector.transact(step, [self.block_id], terms, may_doom=True)
 
     async def state(self) -> str | None:
         found = [row.state for row in await block_rows(self.writer) if row.id == self.block_id]
@@ -204,6 +208,23 @@ async def test_a_pin_between_look_and_change_is_impossible(stage: Stage) -> None
     assert await pinning is False
 
 
+async def test_a_writer_waits_for_a_block_that_is_just_being_found_lost(stage: Stage) -> None:
+    """What finds damage changes the state without locking first; FOR KEY SHARE would not wait."""
+    gate, content_id = Gate(), await stage.new_content()
+
+    async def lose(tx: Tx) -> None:
+        await tx.execute(sa.update(all_blocks).values(state="lost"))
+        await gate.wait()
+
+    losing = asyncio.create_task(stage.collector.transact(lose))
+    await gate.reached.wait()
+    pinning = asyncio.create_task(stage.writer.transact(_pin, stage, content_id))
+    await until_waiting(stage.writer)
+    gate.opened.set()
+    await losing
+    assert await pinning is False
+
+
 async def _reference(stage: Stage) -> int:
     """The block is in use by a content again, and still has its task."""
     content_id = await stage.new_content()
@@ -277,7 +298,10 @@ async def test_a_block_that_is_becoming_live_is_not_reaped(stage: Stage) -> None
     recording = asyncio.create_task(writer.transact(record))
     await gate.reached.wait()
     whose = {"process_id": "prc_other", "alone": True}
-    condemned = await stage.collector.transact(gc_reaper.condemn_unfinished, [block_id], **whose)
+    async with asyncio.timeout(PATIENCE_S):
+        condemned = await stage.collector.transact(
+            gc_reaper.condemn_unfinished, [block_id], **whose
+        )
     gate.opened.set()
     await recording
 

@@ -33,7 +33,7 @@ from filestore_gc import Collector, Tuning
 from tests.services.hot_path import ACTOR, GROUP, Process, Site
 
 _WAITERS: Final = (
-    sa.select(sa.column("pid"))
+    sa.select(sa.column("pid", sa.Integer))
     .select_from(sa.text("pg_stat_activity"))
     .where(sa.text("datname = current_database() AND wait_event_type = 'Lock'"))
 )

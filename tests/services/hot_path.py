@@ -10,6 +10,7 @@ database takes (SQLite: one at a time).
 
 import asyncio
 import contextlib
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -195,7 +196,7 @@ class Process:
             for row in await self.all(query)
         ]
 
-    async def all(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async def all(self, query: sa.Select[Any] | sa.TextClause) -> Sequence[sa.Row[Any]]:
         """The rows that a query finds, in a transaction of its own."""
 
         async def look(tx: Tx) -> Sequence[sa.Row[Any]]:
@@ -204,7 +205,7 @@ class Process:
 
         return await self.db.read(look)
 
-    async def one(self, query: sa.Select[Any]) -> Any:
+    async def one(self, query: sa.Select[Any] | sa.TextClause) -> Any:
         """The only value that a query finds."""
         ((value,),) = await self.all(query)
         return value
@@ -471,6 +472,18 @@ async def postgres_site(postgres_database: str, tmp_path: Path) -> AsyncIterator
     """A site on PostgreSQL with blocks in memory: for races, which are between rows."""
     async with site_on(tmp_path, postgres_database, store=MemoryStore()) as made:
         yield made
+
+
+@pytest.fixture
+async def no_lost_errors() -> AsyncIterator[None]:
+    """Fails a test in which an error reached nobody, such as that of a forgotten task."""
+    lost: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: lost.append(repr(context)))
+    yield
+    gc.collect()
+    await _settled()
+    assert lost == []
 
 
 async def _seed(tx: Tx) -> str:

@@ -99,8 +99,7 @@ async def test_a_process_taken_for_dead_stores_its_blocks_again_and_loses_nothin
     process = await start(any_site)
     data = random_bytes(SIZE)
     upload = await process.begin(SIZE)
-    held = Fault("put", 1, Kind.HOLD)
-    process.store.calls.clear()
+    held = Fault("put", 0, Kind.HOLD)
     process.store.plan = [held]
     sending = asyncio.create_task(process.append(upload, 0, data))
     await held.reached.wait()

@@ -1,0 +1,174 @@
+"""An upload that goes on at another process: who held it is fenced, and nothing goes back."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from filestore.errors import OffsetMismatch, UploadGone, UploadTakenOver
+from filestore.meta.tables import uploads
+from filestore.meta.uploads import Upload
+from filestore.model import KIB
+from tests.contract.faulty import Fault, Kind
+from tests.race.barriers import Paused, until_waiting
+from tests.services.hot_path import (
+    ACTOR,
+    SMALL,
+    TINY,
+    Held,
+    Process,
+    Site,
+    cut,
+    random_bytes,
+    used_by,
+)
+
+pytestmark = pytest.mark.usefixtures("no_lost_errors")
+
+DATA = random_bytes(300 * KIB, "takeover")
+HALF = len(DATA) // 2
+
+
+@pytest.fixture
+async def pair(postgres_site: Site) -> AsyncIterator[list[Process]]:
+    yield [await postgres_site.start(params=SMALL) for _ in range(2)]
+
+
+async def _check_whole(at: Process, upload: Upload, data: bytes = DATA) -> None:
+    assert upload.state == "done" and upload.content_id is not None
+    assert await at.rows(upload.content_id) == cut(data, SMALL)
+    assert await at.read(upload.content_id, 0, len(data)) == data
+    await at.check_books()
+    await at.check_references()
+    await at.check_rest()
+
+
+async def test_who_still_holds_an_upload_that_went_on_elsewhere_records_nothing(
+    pair: list[Process],
+) -> None:
+    first, second = pair
+    upload = await first.begin(len(DATA))
+    await first.append(upload, 0, DATA[:1000])
+    body = Held(DATA[1000:HALF], random_bytes(len(DATA) - HALF, "never recorded"))
+    holding = asyncio.create_task(first.append(upload, 1000, body))
+    await body.waiting.wait()
+
+    found = await second.hot.transfers.status(upload.id)
+    assert 1000 <= found.offset <= HALF
+    other = DATA[: found.offset] + random_bytes(len(DATA) - found.offset, "others")
+    half = await second.append(upload, found.offset, other[found.offset : HALF + 5000])
+    body.gate.set()
+    with pytest.raises(UploadTakenOver):
+        await holding
+    assert (await second.look(upload)).offset == half.offset == HALF + 5000
+    with pytest.raises(OffsetMismatch):
+        await first.append(upload, HALF, DATA[HALF:])
+    done = await second.append(upload, half.offset, other[half.offset :])
+    await _check_whole(second, done, other)
+    await first.check_rest()
+
+
+async def test_a_holder_that_comes_back_after_the_file_is_done_changes_nothing(
+    pair: list[Process],
+) -> None:
+    first, second = pair
+    upload = await first.begin(len(DATA))
+    fault = Fault("put", 1, Kind.HOLD)
+    first.store.plan = [fault]
+    holding = asyncio.create_task(first.append(upload, 0, random_bytes(len(DATA), "late")))
+    await fault.reached.wait()
+    assert (await second.hot.transfers.status(upload.id)).offset == 0
+    done = await second.append(upload, 0, DATA)
+    fault.gate.set()
+    with pytest.raises((UploadTakenOver, UploadGone)):
+        await holding
+    assert (await second.look(upload)).version_id == done.version_id
+    await _check_whole(second, done)
+
+
+async def test_the_epoch_is_checked_inside_the_recording_transaction(
+    pair: list[Process],
+) -> None:
+    """A tail is replaced by one process while the other is about to replace it, too."""
+    first, second = pair
+    upload = await first.append(await first.begin(len(DATA)), 0, DATA[:3000])
+
+    async def take_over_and_record(tx: object) -> None:
+        from filestore.transfer.service import Piece
+
+        claim = await second.hot.transfers._take_over(
+            ACTOR,
+            upload.id,
+            Piece(3000, Held(b"")),
+            tx,  # type: ignore[arg-type]
+        )
+        assert claim.upload.epoch > upload.epoch
+
+    async with Paused(second, take_over_and_record) as taking:
+        late = asyncio.create_task(first.append(upload, 3000, DATA[3000:4000]))
+        await until_waiting(second, late)
+        await taking.go_on()
+    late_one = await late  # it came later, so it takes over in its turn
+    assert late_one.offset == 4000
+    await _check_whole(second, await second.append(upload, 4000, DATA[4000:]))
+
+
+async def test_an_upload_that_ends_while_a_step_is_reserved_leaves_nothing_reserved(
+    pair: list[Process],
+) -> None:
+    first, second = pair
+    upload = await first.begin(None)
+    body = Held(DATA[:HALF], DATA[HALF:])
+    holding = asyncio.create_task(first.append(upload, 0, body))
+    await body.waiting.wait()
+    ended = sa.update(uploads).where(uploads.c.id == upload.id).values(expires_at=1)
+    while (await second.look(upload)).is_open:
+        await second.change(ended)
+        await second.hot.transfers.expire_due()
+    assert await used_by(second) == (0, 0)
+    body.gate.set()
+    with pytest.raises(UploadGone):
+        await holding
+    assert await used_by(second) == (0, 0)
+    await second.check_books()
+    await first.check_rest()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_many_who_go_on_with_one_upload_never_mix_their_bytes(
+    postgres_site: Site, seed: int
+) -> None:
+    """Each client appends a mark of its own at the offset it is told; all acknowledged stays."""
+    rng = random.Random(seed)
+    crowd = [await postgres_site.start(params=TINY) for _ in range(3)]
+    size = 12_000
+    upload = await crowd[0].begin(size)
+    acknowledged: dict[int, bytes] = {}
+
+    async def client(at: Process, mark: int) -> None:
+        mine = random.Random(f"{seed}-{mark}")
+        while True:
+            try:
+                found = await at.hot.transfers.status(upload.id)
+                if not found.is_open:
+                    return
+                piece = bytes([mark]) * min(mine.randrange(1, 900), size - found.offset)
+                after = await at.append(upload, found.offset, piece)
+                if after.offset >= found.offset + len(piece):
+                    acknowledged[found.offset] = piece
+            except (UploadTakenOver, OffsetMismatch):
+                continue
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(client(rng.choice(crowd), mark) for mark in range(1, 7)))
+    done = await crowd[0].look(upload)
+    assert done.state == "done" and done.content_id is not None
+    stored = await crowd[0].read(done.content_id, 0, size)
+    assert len(stored) == size
+    for offset, piece in acknowledged.items():
+        assert stored[offset : offset + len(piece)] == piece, (seed, offset)
+    assert await crowd[0].rows(done.content_id) == cut(stored, TINY)
+    await crowd[0].check_books()
+    await crowd[0].check_references()

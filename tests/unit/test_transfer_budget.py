@@ -1,0 +1,255 @@
+"""Memory is bounded: a crowd of slow uploads finishes within a small budget."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from filestore.model import KIB, MIB
+from filestore.transfer.budget import MemoryBudget
+from filestore.transfer.source import Broken
+from tests.contract.faulty import Fault, Kind
+from tests.services.hot_path import Held, Process, random_bytes, sqlite_site
+
+pytestmark = pytest.mark.usefixtures("no_lost_errors")
+
+CROWD = 200
+SIZE = 40 * KIB
+PIECE = 4 * KIB
+BUDGET = 32 * MIB
+
+
+class Crowd:
+    """Bodies of which a random one gets its next piece, whenever somebody waits for one."""
+
+    def __init__(self, seed: int, budget: MemoryBudget) -> None:
+        self._random = random.Random(seed)
+        self._budget = budget
+        self.most = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._somebody = asyncio.Event()
+
+    async def turn(self) -> None:
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        self._somebody.set()
+        await mine
+
+    async def run(self) -> None:
+        while True:
+            await self._somebody.wait()
+            index = self._random.randrange(len(self._waiting))
+            self._waiting[index], self._waiting[-1] = self._waiting[-1], self._waiting[index]
+            chosen = self._waiting.pop()
+            if not chosen.done():
+                chosen.set_result(None)
+            if not self._waiting:
+                self._somebody.clear()
+            self.most = max(self.most, self._budget.used)
+            await asyncio.sleep(0)
+
+
+class Trickle:
+    """One body of the crowd."""
+
+    def __init__(self, crowd: Crowd, data: bytes) -> None:
+        self._crowd = crowd
+        self._data = data
+        self._position = 0
+
+    async def read(self) -> bytes:
+        await self._crowd.turn()
+        piece = self._data[self._position : self._position + PIECE]
+        self._position += len(piece)
+        return piece
+
+
+@pytest.fixture
+async def at(tmp_path: Path) -> AsyncIterator[Process]:
+    async with sqlite_site(tmp_path) as site:
+        yield await site.start(transfer__memory_budget_bytes=BUDGET)
+
+
+async def test_a_crowd_of_trickling_uploads_finishes_within_the_budget(at: Process) -> None:
+    seed = 5
+    budget = at.hot.engine.budget
+    budget.total = 3 * MIB
+    crowd = Crowd(seed, budget)
+    assert SIZE * CROWD > 2 * budget.total, "they cannot all be held at once"
+
+    async def one(number: int) -> str:
+        data = random_bytes(SIZE, number % 20)
+        upload = await at.begin(SIZE, f"f{number}")
+        body = Trickle(crowd, data)
+        upload = await at.append(upload, 0, body)
+        return upload.state
+
+    giving = asyncio.create_task(crowd.run())
+    states = await asyncio.gather(*(one(number) for number in range(CROWD)))
+    giving.cancel()
+
+    assert set(states) == {"done"}, seed
+    assert crowd.most <= budget.total * 1.1, "what is in hand already is charged without waiting"
+    await at.check_rest()
+    await at.check_books()
+
+
+async def test_idle_uploads_are_flushed_for_one_that_is_fast(at: Process) -> None:
+    budget = at.hot.engine.budget
+    idle = []
+    data = random_bytes(500 * KIB, "idle")
+    for number in range(40):  # 20 MiB behind their last cuts: more than there is
+        upload = await at.begin(MIB, f"idle{number}")
+        body = Held(data, step=64 * KIB)
+        idle.append((upload, body, asyncio.create_task(at.append(upload, 0, body))))
+    fast = random_bytes(12 * MIB, "fast")
+    upload = await asyncio.wait_for(at.upload(fast, "fast"), 60)
+    assert upload.state == "done"
+    assert budget.used <= budget.total
+    for waiting, body, running in idle:
+        body.gate.set()
+        found = await running
+        assert (found.offset, found.is_open) == (500 * KIB, True), waiting.id
+    await at.check_rest()
+
+
+async def test_what_was_flushed_goes_on_as_if_it_had_not_been(at: Process) -> None:
+    data = random_bytes(900 * KIB, "flushed")
+    upload = await at.begin(len(data))
+    body = Held(data[: 300 * KIB], data[300 * KIB :], step=64 * KIB)
+    running = asyncio.create_task(at.append(upload, 0, body))
+    await body.waiting.wait()
+    holder = next(iter(at.hot.engine.budget._holders.values()))
+    holder.let_go()
+    while (await at.look(upload)).offset == 0:
+        assert not running.done()
+    assert any(row.is_provisional for row in await at.rows(upload.building))
+    body.gate.set()
+    upload = await running
+    assert upload.state == "done" and upload.content_id is not None
+    assert await at.read(upload.content_id, 0, len(data)) == data
+    assert len(await at.rows(upload.content_id)) <= 2
+    await at.check_rest()
+
+
+async def test_a_flush_never_records_the_whole_file_before_its_end(at: Process) -> None:
+    data = random_bytes(300 * KIB, "whole")
+    upload = await at.begin(len(data))
+    body = Held(data, step=64 * KIB)
+    running = asyncio.create_task(at.append(upload, 0, body))
+    await body.waiting.wait()
+    holder = next(iter(at.hot.engine.budget._holders.values()))
+    for _ in range(20):
+        holder.let_go()
+        assert (await at.look(upload)).offset < len(data)
+    body.gate.set()
+    assert (await running).state == "done"
+    await at.check_rest()
+
+
+async def test_every_way_to_fail_gives_the_memory_back(at: Process) -> None:
+    for nth in range(1, 7):
+        at.store.calls.clear()
+        at.store.plan = [Fault("put", nth, Kind.BEFORE)]
+        data = random_bytes(8 * MIB, nth)
+        upload = await at.begin(len(data), f"f{nth}")
+        with pytest.raises(Exception):  # noqa: B017  (which one is tested elsewhere)
+            await at.append(upload, 0, data)
+        await at.check_rest()
+    at.store.plan = []
+
+
+async def test_a_source_with_a_defect_gives_the_memory_back(at: Process) -> None:
+    class Defective:
+        async def read(self) -> bytes:
+            raise LookupError
+
+    upload = await at.begin(MIB)
+    with pytest.raises(LookupError):
+        await at.append(upload, 0, Defective())
+    await at.check_rest()
+    with pytest.raises(Broken):
+        await at.append(upload, 0, _Breaking())
+    await at.check_rest()
+
+
+class _Breaking:
+    async def read(self) -> bytes:
+        raise Broken(seconds=0)
+
+
+# The budget by itself
+
+
+async def test_grants_are_given_in_the_order_of_asking() -> None:
+    budget = MemoryBudget(100)
+    first = await budget.take(80)
+    order: list[str] = []
+
+    async def ask(name: str, size: int) -> None:
+        grant = await budget.take(size)
+        order.append(name)
+        grant.release()
+
+    tasks = [asyncio.create_task(ask("large", 60)), asyncio.create_task(ask("small", 10))]
+    await asyncio.sleep(0)
+    assert order == []
+    first.release()
+    await asyncio.gather(*tasks)
+    assert order == ["large", "small"]
+    assert budget.used == 0
+
+
+async def test_a_waiter_that_is_cancelled_holds_nothing_and_lets_others_through() -> None:
+    budget = MemoryBudget(100)
+    first = await budget.take(80)
+    large = asyncio.create_task(budget.take(60))
+    small = asyncio.create_task(budget.take(10))
+    await asyncio.sleep(0)
+    large.cancel()
+    assert (await small).size == 10
+    assert budget.used == 90
+    first.release()
+    first.release()
+    (await small).release()
+    assert budget.used == 0
+
+
+async def test_a_waiter_that_is_cancelled_as_it_is_served_gives_back() -> None:
+    budget = MemoryBudget(100)
+    first = await budget.take(100)
+    second = asyncio.create_task(budget.take(100))
+    await asyncio.sleep(0)
+    first.release()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert budget.used == 0
+
+
+async def test_a_lone_holder_gets_more_than_there_is() -> None:
+    budget = MemoryBudget(100)
+    grant = await budget.take(500)
+    assert budget.used == 500
+    grant.release()
+    assert budget.used == 0
+
+
+async def test_who_held_longest_without_progress_is_asked_first() -> None:
+    budget = MemoryBudget(100)
+    asked: list[str] = []
+    for name in ("a", "b", "c"):
+        budget.register(name, lambda: 10, lambda name=name: asked.append(name))  # type: ignore[misc]
+    for holder in budget._holders.values():
+        holder.touched_at -= 60
+    budget.touch("a")
+    grant = await budget.take(76)
+    assert asked == []
+    waiting = asyncio.create_task(budget.take(30))
+    await asyncio.sleep(0)
+    assert asked == ["b", "c"], "a made progress a moment ago"
+    grant.release()
+    (await waiting).release()
+    assert budget.used == 0
