@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from filestore.meta.gc_reaper import release_batch
 from filestore.meta.tables import (
     blocks,
     content_blocks,
@@ -16,7 +17,6 @@ from filestore.meta.tables import (
     versions,
 )
 from filestore.model import KIB, ContentState
-from filestore.transfer.background import release_contents
 from filestore_gc.fsck_plan import Act, Terms, plan_repair
 from filestore_gc.fsck_report import Kind
 from tests.services.collecting import (
@@ -194,9 +194,10 @@ async def test_a_wrong_counter_is_found_and_left_to_the_audit(
 async def test_a_block_that_nobody_collects_is_queued_and_then_collected(
     process: Process, state: str
 ) -> None:
-    (first, *_) = await blocks_of(process, await content_of(process, "a"))
+    content_id = await content_of(process, "a")
+    (first, *_) = await blocks_of(process, content_id)
     await delete(process, "a")
-    await release_contents(process.hot.engine)
+    await process.transact(release_batch, content_id, limit=1000)
     await process.change(sa.delete(gc_queue).where(gc_queue.c.block_id == first.block_id))
     await process.change(sa.update(blocks).where(blocks.c.id == first.block_id).values(state=state))
 
