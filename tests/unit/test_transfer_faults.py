@@ -90,8 +90,8 @@ async def _scenario(at: Process, other: Process, number: int) -> int:
     got = bytearray()
     while len(got) < len(data):
         try:
-            async for piece in at.hot.egress.stored(upload.content_id, len(got), len(data)):
-                got += piece
+            async for stored in at.hot.egress.stored(upload.content_id, len(got), len(data)):
+                got += stored
         except StoreError:
             errors += 1
     assert got == data
