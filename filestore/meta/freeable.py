@@ -70,16 +70,7 @@ async def find_freeable(tx: Tx, group_id: str, entry_id: str, *, named: int = NA
     """
     below = _below(entry_id)
     mine = _blocks_of(below)
-    is_held = _held_elsewhere(mine.c.block_id, group_id, below)
-    split = sa.select(mine.c.size, is_held.label("is_held")).select_from(mine).subquery("split")
-    row = (
-        await tx.execute(
-            sa.select(
-                _sum(split.c.size, ~split.c.is_held).label("only_here"),
-                _sum(split.c.size, split.c.is_held).label("shared"),
-            )
-        )
-    ).one()
+    unique, shared = await _split(tx, mine, below, mine.c.size, group_id)
     sums = (
         await tx.execute(
             sa.select(
@@ -88,31 +79,17 @@ async def find_freeable(tx: Tx, group_id: str, entry_id: str, *, named: int = NA
             ).where(versions.c.entry_id.in_(sa.select(below.c.id)))
         )
     ).one()
-    holders = await _holders(tx, group_id, below, named) if row.shared else ()
-    return Freeable(int(sums.quota), sums.n, int(row.only_here), int(row.shared), tuple(holders))
+    holders = await _holders(tx, group_id, mine, below, named) if shared else []
+    return Freeable(int(sums.quota), sums.n, unique, shared, tuple(holders))
 
 
 async def find_physical(tx: Tx, entry_id: str, *, named: int = NAMED) -> Physical:
     """What removing the entry would free in the store, whoever else refers to its blocks."""
     below = _below(entry_id)
     mine = _blocks_of(below)
-    stored = sa.func.coalesce(blocks.c.stored_size, blocks.c.size)
-    is_held = _held_elsewhere(mine.c.block_id, None, below)
-    split = (
-        sa.select(stored.label("size"), is_held.label("is_held"))
-        .select_from(mine.join(blocks, blocks.c.id == mine.c.block_id))
-        .subquery("split")
-    )
-    row = (
-        await tx.execute(
-            sa.select(
-                _sum(split.c.size, ~split.c.is_held).label("freed"),
-                _sum(split.c.size, split.c.is_held).label("kept"),
-            )
-        )
-    ).one()
-    found = await _groups(tx, below, named) if row.kept else ()
-    return Physical(int(row.freed), int(row.kept), tuple(found))
+    freed, kept = await _split(tx, mine, below, mine.c.stored_size, None)
+    found = await _groups(tx, mine, below, named) if kept else []
+    return Physical(freed, kept, tuple(found))
 
 
 def _below(entry_id: str) -> sa.CTE:
@@ -122,106 +99,113 @@ def _below(entry_id: str) -> sa.CTE:
     return top.union(sa.select(entries.c.id).join(top, living))
 
 
-def _blocks_of(below: sa.CTE) -> sa.Subquery:
+def _blocks_of(below: sa.CTE) -> sa.CTE:
     """The distinct blocks of all versions of those entries."""
+    stored = sa.func.coalesce(blocks.c.stored_size, blocks.c.size).label("stored_size")
     return (
-        sa.select(content_blocks.c.block_id, content_blocks.c.size)
-        .join(versions, versions.c.content_id == content_blocks.c.content_id)
-        .where(versions.c.entry_id.in_(sa.select(below.c.id)))
+        sa.select(content_blocks.c.block_id, content_blocks.c.size, stored)
+        .select_from(
+            below.join(versions, versions.c.entry_id == below.c.id)
+            .join(content_blocks, content_blocks.c.content_id == versions.c.content_id)
+            .join(blocks, blocks.c.id == content_blocks.c.block_id)
+        )
         .distinct()
-        .subquery("mine")
+        .cte("mine")
     )
 
 
-def _others(below: sa.CTE) -> sa.Select[Any]:
-    """References (block, size) of versions outside ``below``, with group and entry."""
+def _files(mine: sa.CTE, below: sa.CTE) -> sa.Select[Any]:
+    """(block, group, name) of versions outside that refer to those blocks, each entry once.
+
+    Joined, and not asked for each block: then both databases walk each table once.
+    """
+    other, kept = content_blocks.alias("other"), below.alias("kept")
     return (
-        sa.select(
-            content_blocks.c.block_id,
-            content_blocks.c.size,
-            entries.c.group_id,
-            entries.c.id.label("entry_id"),
+        sa.select(mine.c.block_id, entries.c.group_id, entries.c.id.label("name"))
+        .select_from(
+            mine.join(other, other.c.block_id == mine.c.block_id)
+            .join(versions, versions.c.content_id == other.c.content_id)
+            .join(entries, entries.c.id == versions.c.entry_id)
+            .outerjoin(kept, kept.c.id == entries.c.id)
         )
-        .join(versions, versions.c.content_id == content_blocks.c.content_id)
-        .join(entries, entries.c.id == versions.c.entry_id)
-        .where(entries.c.id.not_in(sa.select(below.c.id)))
+        .where(kept.c.id.is_(None))
+        .distinct()
     )
 
 
-def _running() -> sa.Select[Any]:
-    """References (block, size) of running uploads, with group and upload."""
+def _running(mine: sa.CTE) -> sa.Select[Any]:
+    """(block, group, name) of running uploads that refer to those blocks."""
+    other = content_blocks.alias("other")
+    is_its = sa.and_(
+        uploads.c.content_id == other.c.content_id, uploads.c.state == UploadState.OPEN
+    )
     return (
-        sa.select(
-            content_blocks.c.block_id,
-            content_blocks.c.size,
-            uploads.c.group_id,
-            uploads.c.id.label("upload_id"),
-        )
-        .join(uploads, uploads.c.content_id == content_blocks.c.content_id)
-        .where(uploads.c.state == UploadState.OPEN)
+        sa.select(mine.c.block_id, uploads.c.group_id, uploads.c.id.label("name"))
+        .select_from(mine.join(other, other.c.block_id == mine.c.block_id).join(uploads, is_its))
+        .distinct()
     )
 
 
-def _held_elsewhere(
-    block_id: sa.ColumnElement[int], group_id: str | None, below: sa.CTE
-) -> sa.ColumnElement[bool]:
-    """Whether a version outside or a running upload refers to the block; in one group or any."""
-    version = _others(below).where(content_blocks.c.block_id == block_id)
-    upload = _running().where(content_blocks.c.block_id == block_id)
+async def _split(
+    tx: Tx, mine: sa.CTE, below: sa.CTE, size: sa.ColumnElement[int], group_id: str | None
+) -> tuple[int, int]:
+    """Bytes of those blocks that nothing else refers to, in a group or anywhere; and the rest."""
+    files, running = _files(mine, below), _running(mine)
     if group_id is not None:
-        version = version.where(entries.c.group_id == group_id)
-        upload = upload.where(uploads.c.group_id == group_id)
-    return sa.or_(version.exists(), upload.exists())
+        files = files.where(entries.c.group_id == group_id)
+        running = running.where(uploads.c.group_id == group_id)
+    every = sa.union_all(files, running).subquery("every")
+    held = sa.select(every.c.block_id).distinct().subquery("held")
+    is_held = held.c.block_id.is_not(None)
+    row = (
+        await tx.execute(
+            sa.select(
+                _sum(size, ~is_held).label("free"), _sum(size, is_held).label("held")
+            ).select_from(mine.outerjoin(held, held.c.block_id == mine.c.block_id))
+        )
+    ).one()
+    return int(row.free), int(row.held)
 
 
-async def _holders(tx: Tx, group_id: str, below: sa.CTE, named: int) -> list[Holder]:
-    mine = _blocks_of(below)
-    other = _others(below).where(entries.c.group_id == group_id).distinct().subquery("other")
-    running = _running().where(uploads.c.group_id == group_id).distinct().subquery("running")
-    files = await _most(tx, mine, other, other.c.entry_id, named)
-    begun = await _most(tx, mine, running, running.c.upload_id, named)
-    places = await find_places(tx, [row.name for row in files])
+async def _holders(tx: Tx, group_id: str, mine: sa.CTE, below: sa.CTE, named: int) -> list[Holder]:
+    files = _files(mine, below).where(entries.c.group_id == group_id)
+    running = _running(mine).where(uploads.c.group_id == group_id)
+    most = await _most(tx, mine, files, named)
+    places = await find_places(tx, [row.name for row in most])
     found = [
         Holder(place.path, place.is_trashed, False, int(row.bytes))
-        for row in files
+        for row in most
         if (place := places.get(row.name)) is not None
     ]
-    found += [Holder(row.name, False, True, int(row.bytes)) for row in begun]
+    for row in await _most(tx, mine, running, named):
+        found.append(Holder(row.name, False, True, int(row.bytes)))
     return sorted(found, key=lambda holder: (-holder.bytes, holder.path))[:named]
 
 
-async def _most(
-    tx: Tx, mine: sa.Subquery, other: sa.Subquery, name: sa.ColumnElement[Any], named: int
-) -> Sequence[Any]:
-    """Who else refers to most bytes of those blocks."""
-    total = sa.func.sum(other.c.size).label("bytes")
+async def _most(tx: Tx, mine: sa.CTE, others: sa.Select[Any], named: int) -> Sequence[Any]:
+    """Who of the others refers to most bytes of those blocks."""
+    other = others.subquery("others")
+    total = sa.func.sum(mine.c.size).label("bytes")
     query = (
-        sa.select(name.label("name"), total)
+        sa.select(other.c.name, total)
         .select_from(mine.join(other, other.c.block_id == mine.c.block_id))
-        .group_by(name)
-        .order_by(total.desc(), name)
+        .group_by(other.c.name)
+        .order_by(total.desc(), other.c.name)
     )
     return (await tx.execute(query.limit(named))).all()
 
 
-async def _groups(tx: Tx, below: sa.CTE, named: int) -> list[GroupHolder]:
+async def _groups(tx: Tx, mine: sa.CTE, below: sa.CTE, named: int) -> list[GroupHolder]:
     """Groups, the entry's own too, that refer to those blocks from elsewhere."""
-    stored = sa.func.coalesce(blocks.c.stored_size, blocks.c.size)
-    mine = _blocks_of(below)
-    columns = ("block_id", "group_id")
-    held = sa.union(
-        *(
-            sa.select(*(found.c[name] for name in columns))
-            for found in (_others(below).subquery("other"), _running().subquery("running"))
-        )
-    ).subquery("held")
-    total = sa.func.sum(stored).label("bytes")
+    every = sa.union_all(_files(mine, below), _running(mine)).subquery("every")
+    held = sa.select(every.c.block_id, every.c.group_id).distinct().subquery("held")
+    total = sa.func.sum(mine.c.stored_size).label("bytes")
     query = (
         sa.select(groups.c.id, groups.c.name, total)
         .select_from(
-            mine.join(held, held.c.block_id == mine.c.block_id)
-            .join(blocks, blocks.c.id == mine.c.block_id)
-            .join(groups, groups.c.id == held.c.group_id)
+            mine.join(held, held.c.block_id == mine.c.block_id).join(
+                groups, groups.c.id == held.c.group_id
+            )
         )
         .group_by(groups.c.id, groups.c.name)
         .order_by(total.desc(), groups.c.id)

@@ -132,14 +132,15 @@ async def lock(tx: Tx, upload_id: str) -> Upload:
 async def fence(tx: Tx, upload_id: str, epoch: int) -> Upload:
     """The upload, locked, if it is open and still mine.
 
-    :raises UploadTakenOver: another request or process raised the epoch; drop what you have.
-    :raises UploadGone: it was ended meanwhile.
+    :raises UploadTakenOver: another request or process raised the epoch, or completed it, so
+        that the client has to ask how far it is; drop what you have.
+    :raises UploadGone: it was ended meanwhile without a file.
     """
     upload = await lock(tx, upload_id)
+    if upload.state is UploadState.DONE or (upload.is_open and upload.epoch != epoch):
+        raise UploadTakenOver()
     if not upload.is_open:
         raise UploadGone(state=upload.state)
-    if upload.epoch != epoch:
-        raise UploadTakenOver()
     return upload
 
 

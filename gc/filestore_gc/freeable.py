@@ -1,6 +1,6 @@
 """“What would this free?”: the answer for a path of a group, and more of it for site admins."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from filestore.acts import tree
 from filestore.errors import Json, NotFound
@@ -25,7 +25,15 @@ class FreeableReport:
         in the group refers to, and the others; ``held_by`` says who refers to those.
         """
         found = self.freeable
-        held: list[Json] = [asdict(holder) for holder in found.holders]
+        held: list[Json] = [
+            {
+                "path": holder.path,
+                "bytes": holder.bytes,
+                "trashed": holder.is_trashed,
+                "upload": holder.is_upload,
+            }
+            for holder in found.holders
+        ]
         said: dict[str, Json] = {
             "path": self.path,
             "quota_bytes": found.quota,
@@ -35,7 +43,10 @@ class FreeableReport:
             "held_by": held,
         }
         if self.physical is not None:
-            groups: list[Json] = [asdict(group) for group in self.physical.groups]
+            groups: list[Json] = [
+                {"group": group.group_id, "name": group.name, "bytes": group.bytes}
+                for group in self.physical.groups
+            ]
             said["physical"] = {
                 "freed_bytes": self.physical.freed,
                 "kept_bytes": self.physical.kept,

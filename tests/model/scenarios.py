@@ -169,9 +169,9 @@ def _last_two_versions(rules: Rules, depth: int) -> Life:
 
 
 def _take_over(rules: Rules, depth: int) -> Life:
-    programs: Programs = {"P0": Append("u", 2, tries=depth), "P1": Append("u", 3, tries=depth)}
+    programs: Programs = {"P0": Append("u", 2, tries=depth), "P1": Append("u", 3, tries=1)}
     if depth > 1:
-        programs["P1"] = Append("u", 3, may_die=True)
+        programs["P1"] = Append("u", 3, tries=1, may_die=True)
     return _life(rules, _begun("abcd"), programs)
 
 

@@ -111,6 +111,7 @@ ROWS: list[tuple[str, Values]] = [
         },
     ),
     ("gc_queue", {"block_id": 1, "not_before": 1, "reason": "released", "queued_at": 1}),
+    ("leases", {"name": "gc", "process_id": "prc_1", "turn": 1, "taken_at": 1}),
 ]
 """A small database in which everything is right and every foreign key is in use."""
 
@@ -169,6 +170,7 @@ CHANGES: list[tuple[str, Values]] = [
     ("ck_quota_journal_reserved_after", {"reserved_after": -1}),
     ("ck_quota_journal_moves", {"delta_used": 0}),
     ("ck_gc_queue_attempts", {"attempts": -1}),
+    ("ck_leases_turn", {"turn": 0}),
 ]
 """Changes of a right row, each of which one CHECK refuses. ``id`` picks the row."""
 
@@ -191,6 +193,7 @@ TWINS: list[tuple[str, Values]] = [
     ("pk_content_blocks", {"size": 4}),
     ("pk_quota_journal", {}),
     ("pk_gc_queue", {}),
+    ("pk_leases", {}),
 ]
 """Copies of a right row with other values, each of which one unique constraint refuses."""
 

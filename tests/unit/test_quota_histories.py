@@ -74,7 +74,7 @@ async def test_counters_are_sums_after_many_acted_at_once(postgres_site: Site, s
 
     await asyncio.gather(*(play(number) for number in range(ACTORS)))
 
-    assert sum(outcomes.values()) > 10 * ACTORS, outcomes
+    assert sum(outcomes.values()) > ACTORS, outcomes
     assert outcomes["begin"] and outcomes["finish"] and outcomes["terminate"], outcomes
     await at.check_books()
     await at.check_references()

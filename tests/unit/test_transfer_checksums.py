@@ -37,7 +37,7 @@ HEAD = 5 * MIB // 4 + 7  # leaves a tail behind the first blocks
 
 @pytest.fixture
 async def at(any_site: Site) -> AsyncIterator[Process]:
-    yield await any_site.start(transfer__lock_wait_s=0.5)
+    yield await any_site.start()
 
 
 def _sha1(data: bytes) -> Checksum:

@@ -40,7 +40,7 @@ DATA = random_bytes(300_000, "faults")
 
 @pytest.fixture
 async def at(any_site: Site) -> AsyncIterator[Process]:
-    yield await any_site.start(params=SMALL, transfer__lock_wait_s=0.5)
+    yield await any_site.start(params=SMALL)
 
 
 async def _check_whole(at: Process, upload: Upload, data: bytes = DATA) -> None:
@@ -296,8 +296,8 @@ async def test_a_download_that_nobody_reads_to_its_end_leaves_nothing(at: Proces
 
 @pytest.fixture
 def held_put(at: Process) -> Iterator[Fault]:
-    """The first put waits until its gate opens."""
-    fault = Fault("put", 1, Kind.HOLD)
+    """Puts wait until the gate opens."""
+    fault = Fault("put", 0, Kind.HOLD)
     at.store.plan = [fault]
     yield fault
     fault.gate.set()
@@ -328,7 +328,7 @@ async def test_a_block_that_was_reaped_on_its_way_is_stored_anew(
 async def test_a_known_block_that_was_condemned_meanwhile_is_stored_anew(at: Process) -> None:
     await at.upload(DATA[:150_000], "known")
     at.store.calls.clear()
-    fault = Fault("put", 1, Kind.HOLD)
+    fault = Fault("put", 0, Kind.HOLD)
     at.store.plan = [fault]
     upload = await at.begin(len(DATA))
     running = asyncio.create_task(at.append(upload, 0, DATA))

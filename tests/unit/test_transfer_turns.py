@@ -38,7 +38,7 @@ DATA = random_bytes(300_000, "turns")
 
 @pytest.fixture
 async def at(any_site: Site) -> AsyncIterator[Process]:
-    yield await any_site.start(params=SMALL, transfer__lock_wait_s=0.2)
+    yield await any_site.start(params=SMALL)
 
 
 async def _begun(at: Process, first: int = 200_000) -> tuple[Upload, Held, asyncio.Task[Upload]]:
@@ -122,16 +122,18 @@ async def test_a_newcomer_that_is_cancelled_while_it_waits_holds_nothing(at: Pro
 
 
 async def test_a_holder_that_cannot_let_go_in_time_is_fenced_and_records_nothing(
-    at: Process,
+    any_site: Site,
 ) -> None:
+    at = await any_site.start(params=SMALL, transfer__lock_wait_s=0.2)
     upload = await at.begin(len(DATA))
-    fault = Fault("put", 1, Kind.HOLD)
+    fault = Fault("put", 0, Kind.HOLD)
     at.store.plan = [fault]
     stuck = asyncio.create_task(at.append(upload, 0, DATA[:200_000]))
     await fault.reached.wait()
 
     found = await at.hot.transfers.status(upload.id)
     assert (found.offset, found.holder_id) == (0, None)
+    at.store.plan = []
     other = random_bytes(len(DATA), "others")
     half = await at.append(upload, 0, other[:150_000])
     fault.gate.set()

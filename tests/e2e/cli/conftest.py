@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -63,6 +64,7 @@ class Cli:
             cwd=self.folder,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            preexec_fn=_heed_interrupts,
         )
 
     async def run(self, *arguments: str | Path) -> Outcome:
@@ -136,6 +138,11 @@ class Relay:
             return
         finally:
             sink.close()
+
+
+def _heed_interrupts() -> None:
+    """A shell that runs the tests in the background makes its children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _python_path() -> str:
