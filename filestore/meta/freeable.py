@@ -177,8 +177,8 @@ async def _holders(tx: Tx, group_id: str, mine: sa.CTE, below: sa.CTE, named: in
         for row in most
         if (place := places.get(row.name)) is not None
     ]
-    for row in await _most(tx, mine, running, named):
-        found.append(Holder(row.name, False, True, int(row.bytes)))
+    rows = await _most(tx, mine, running, named)
+    found += [Holder(row.name, False, True, int(row.bytes)) for row in rows]
     return sorted(found, key=lambda holder: (-holder.bytes, holder.path))[:named]
 
 
