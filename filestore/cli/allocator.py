@@ -11,9 +11,13 @@ from typing import Final
 
 from filestore.model import MIB
 
+_M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _ARENAS: Final = 2
+_TRIM: Final = 4 * MIB
+"""Free bytes at the end of the heap that are kept: else each piece from a socket, which is freed
+at once, is given back to the system and faulted in again."""
 
 
 def bound_allocator() -> None:
@@ -25,3 +29,4 @@ def bound_allocator() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_ARENA_MAX, _ARENAS)
         mallopt(_M_MMAP_THRESHOLD, MIB)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM)

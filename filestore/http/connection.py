@@ -9,13 +9,14 @@ import asyncio
 import re
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from filestore.errors import BadHeader, BadRequest, FilestoreError, Internal
 from filestore.http.middleware import TUS_RESUMABLE
 from filestore.http.problems import from_aiohttp, problem_response
 from filestore.ids import new_id
+from filestore.model import KIB
 from filestore.settings import Settings
 
 LINGER_S = 1.0
@@ -23,12 +24,26 @@ LINGER_S = 1.0
 would reset the connection, and the client could lose the answer; long waiting reads for
 nothing what the client still sends."""
 
-READ_BUFFER = 64 * 1024
+READ_BUFFER = 64 * KIB
 """Bytes that a socket may hold for a request; counted in the memory budget of transfers."""
 
 
 _DUPLICATE = re.compile(r"Duplicate '([A-Za-z-]{1,40})' header")
 """What aiohttp's parser says of a header that must be single."""
+
+
+def set_window(
+    transport: asyncio.BaseTransport, size: int, body: StreamReader | None = None
+) -> None:
+    """How many bytes are taken from a socket at once.
+
+    asyncio takes 256 KiB, which aiohttp's buffer of 64 KiB answers with a pause each time, and
+    which the heap keeps for each stalled client. Neither has a public way to say less.
+    """
+    transport.max_size = size  # type: ignore[attr-defined]
+    if body is not None:
+        body._low_water = size
+        body._high_water = 2 * size
 
 
 class Connection(RequestHandler):
@@ -43,6 +58,7 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        set_window(transport, READ_BUFFER)
         self._header_timer = self._loop.call_later(self._header_timeout_s, self._close_if_silent)
 
     def connection_lost(self, exc: BaseException | None) -> None:

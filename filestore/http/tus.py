@@ -135,7 +135,7 @@ async def _first_piece(call: Call, length: int | None) -> _Begun | None:
     if length is not None and body.announced is not None and body.announced > length:
         raise LengthExceeded(expected=length, got=body.announced)
     if length == 0:  # it will be complete before its body could be refused
-        if extra := await body.read():
+        if extra := await body.read(1):
             raise LengthExceeded(expected=0, got=len(extra))
         if checksum is not None:
             checksum.check_nothing()

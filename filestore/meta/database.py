@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from filestore.errors import BadSetting, CannotStart, DatabaseUnavailable
+from filestore.meta.sqlite import connect_in_one_hop
 from filestore.meta.tables import metadata
 
 T = TypeVar("T")
@@ -155,7 +156,7 @@ def _open_sqlite(url: URL) -> Database:
         poolclass=AsyncAdaptedQueuePool,
         pool_size=1,
         max_overflow=0,
-        connect_args={"timeout": 5},
+        connect_args=_CONNECT,
     )
     reader = create_async_engine(
         URL.create(
@@ -166,12 +167,14 @@ def _open_sqlite(url: URL) -> Database:
         poolclass=AsyncAdaptedQueuePool,
         pool_size=_READERS,
         max_overflow=0,
-        connect_args={"timeout": 5},
+        connect_args=_CONNECT,
     )
     _set_up_sqlite(writer, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
     _set_up_sqlite(reader, begin="BEGIN", pragmas=("PRAGMA query_only = ON",))
     return Database(writer, reader, lock)
 
+
+_CONNECT: Final = {"timeout": 5, "async_creator_fn": connect_in_one_hop}
 
 _WRITER_PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",

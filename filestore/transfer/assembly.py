@@ -15,6 +15,7 @@ from filestore.model import ChunkerParams
 from filestore.settings import Settings
 from filestore.transfer.background import run_forever
 from filestore.transfer.budget import MemoryBudget
+from filestore.transfer.buffers import Buffers
 from filestore.transfer.digests import DigestKeeper
 from filestore.transfer.egress import Egress
 from filestore.transfer.engine import Engine, Tuning
@@ -67,11 +68,13 @@ async def running_hot_path(
     egress = Egress(
         db, reader, MemoryBudget(total * 3 // 8), read_ahead=settings.transfer.read_ahead
     )
+    budget = MemoryBudget(total // 2)
     engine = Engine(
         db=db,
         process_id=process_id,
         workers=workers,
-        budget=MemoryBudget(total // 2),
+        budget=budget,
+        buffers=Buffers(budget),
         placer=placer,
         recorder=Recorder(db, placer, expire_s=settings.uploads.expire_after_s),
         reader=reader,
@@ -90,6 +93,7 @@ async def running_hot_path(
         await asyncio.gather(background, return_exceptions=True)
         await engine.digests.close()
         await placer.close()
+        engine.buffers.close()
         pool.shutdown()
 
 

@@ -54,6 +54,8 @@ class MemoryBudget:
         self.used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._holders: dict[object, _Holder] = {}
+        self.give_spare: Callable[[], None] | None = None
+        """Gives back at once what is charged and used by nobody."""
 
     def __repr__(self) -> str:
         return f"<MemoryBudget {self.used} of {self.total}, {len(self._waiting)} waiting>"
@@ -61,6 +63,11 @@ class MemoryBudget:
     @property
     def is_short(self) -> bool:
         return self.used > self.total * _SHORT
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for memory."""
+        return bool(self._waiting)
 
     async def take(self, size: int) -> Grant:
         """A grant of ``size`` bytes, as soon as there is room; a lone holder always gets it."""
@@ -100,6 +107,8 @@ class MemoryBudget:
 
     def relieve(self) -> None:
         """Asks idle holders, longest idle first, until enough would come back."""
+        if self.give_spare is not None:
+            self.give_spare()
         wanted = self.used - int(self.total * _SHORT)
         wanted += sum(size for size, _ in self._waiting)
         idle_since = time.monotonic() - _IDLE_S

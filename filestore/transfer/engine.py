@@ -6,6 +6,7 @@ from filestore.acts.uploads import Limits
 from filestore.blocks.verified import VerifiedReader
 from filestore.meta.database import Database
 from filestore.transfer.budget import MemoryBudget
+from filestore.transfer.buffers import Buffers
 from filestore.transfer.digests import DigestKeeper
 from filestore.transfer.egress import Egress
 from filestore.transfer.placing import Placer
@@ -33,6 +34,7 @@ class Engine:
     process_id: str
     workers: Workers
     budget: MemoryBudget
+    buffers: Buffers
     placer: Placer
     recorder: Recorder
     reader: VerifiedReader

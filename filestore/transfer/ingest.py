@@ -11,6 +11,7 @@ is kept: the bytes behind the last cut are stored as the provisional tail (:mod:
 
 import asyncio
 import hmac
+import traceback
 from dataclasses import dataclass
 from functools import partial
 from hashlib import new as new_hash
@@ -109,6 +110,7 @@ class Ingest:
             limit=top - upload.offset,
             smallest=engine.tuning.buffer_min,
             largest=engine.tuning.buffer_max,
+            buffers=engine.buffers,
         )
         self._works: asyncio.Queue[_Work | None] = asyncio.Queue(engine.tuning.batches_in_flight)
         self._held = Grant(engine.budget)
@@ -172,7 +174,10 @@ class Ingest:
                 group.create_task(self._cut_all())
                 group.create_task(self._record_all())
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            found = _leaves(errors)
+            _let_go_of_frames(errors, *found)
+            ours = [error for error in found if isinstance(error, FilestoreError | _Discard)]
+            raise (ours or found)[0] from None
 
     async def _cut_all(self) -> None:
         end: End | None = None
@@ -190,13 +195,12 @@ class Ingest:
     async def _take(self, filled: Filled) -> None:
         if filled.size:
             await self._reserve(self._slicer.position + filled.size)
-            rows = await self._slicer.take(filled.pieces, filled.size)
-            filled.pieces.clear()
+            rows = await self._slicer.take(filled.data)
             self._held.set(self._slicer.held_size)
             self._engine.budget.touch(self)
             if rows:
                 grant, filled.grant = filled.grant or Grant(self._engine.budget), None
-                grant.set(sum(row.size for row in rows))
+                grant.set(self._charged(rows))
                 work = _Work(rows, rows[-1].end, grant=grant)
                 if work.end == self._upload.length:
                     self._last = work
@@ -255,6 +259,14 @@ class Ingest:
         except asyncio.CancelledError:
             self._drop(work)
             raise
+
+    def _charged(self, rows: list[Row]) -> int:
+        """Bytes of these rows that are not in a buffer which is charged already."""
+        return sum(
+            row.size
+            for row in rows
+            if not (isinstance(row.data, memoryview) and self._engine.buffers.has(row.data))
+        )
 
     async def _reserve(self, end: int) -> None:
         """Sets quota aside for an upload of unknown length before its bytes are stored."""
@@ -315,23 +327,29 @@ class Ingest:
 
     def _drop(self, work: _Work) -> None:
         """Returns a batch's memory and placement; harmless behind its recording."""
+        work.rows.clear()
         if work.grant is not None:
             work.grant.release()
         if work.placing is not None:
             self._engine.placer.give_up(work.placing)
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the stages: the first error of ours, else the first error."""
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors in a group of groups, in order."""
     found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
 
-    def collect(group: BaseExceptionGroup[BaseException]) -> None:
-        for error in group.exceptions:
-            if isinstance(error, BaseExceptionGroup):
-                collect(error)
-            else:
-                found.append(error)
 
-    collect(errors)
-    ours = [error for error in found if isinstance(error, FilestoreError | _Discard)]
-    return (ours or found)[0]
+def _let_go_of_frames(*errors: BaseException) -> None:
+    """Lets go of what the calls that failed had in hand: buffers, which are counted.
+
+    A task's error refers to its frames, and they to the task: without this, all of it stays
+    until Python looks for cycles. What was cancelled meanwhile is out of reach and does.
+    """
+    for error in errors:
+        context: BaseException | None = error
+        while context is not None:
+            traceback.clear_frames(context.__traceback__)
+            context = context.__context__

@@ -1,18 +1,19 @@
 """The first stage: drains the socket into buffers as fast as memory allows.
 
 Buffers begin at 64 KiB and grow while the stream fills them quickly, so that an idle upload
-costs little and a fast one makes few hops. A buffer is a list of the pieces as they came from
-the socket; the worker thread joins them, so nothing is copied on the event loop.
+costs little and a fast one makes few hops. Pieces are copied as they come, while the
+processor's cache still has them, and a fast stream uses its buffers again (:mod:`.buffers`).
 """
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from filestore.errors import FilestoreError, RequestTimeout
 from filestore.model import KIB, MIB
 from filestore.transfer.budget import Grant, MemoryBudget
+from filestore.transfer.buffers import Buffers
 from filestore.transfer.source import Broken, ByteSource, End
 
 _FAST_S: Final = 0.25
@@ -20,22 +21,38 @@ _FAST_S: Final = 0.25
 _SLOW_S: Final = 2.0
 """A buffer that is not full after this time is handed on, and a smaller one follows."""
 _GROWTH: Final = 4
+_LARGE: Final = MIB
+"""From this size on buffers are used again; smaller ones grow with what comes."""
 
 
 @dataclass(slots=True)
 class Filled:
     """A buffer that was read. ``end`` is set on the last one, which may be empty."""
 
-    pieces: list[bytes] = field(default_factory=list)
+    memory: bytearray | memoryview
     size: int = 0
     grant: Grant | None = None
     end: End | None = None
 
-    def add(self, piece: bytes) -> None:
-        self.pieces.append(piece)
-        self.size += len(piece)
+    @property
+    def data(self) -> memoryview:
+        return memoryview(self.memory)[: self.size]
+
+    def add(self, piece: bytes) -> bytes:
+        """Takes as much of ``piece`` as there is room for; the rest of it."""
+        if isinstance(self.memory, bytearray):
+            self.memory += piece
+            self.size += len(piece)
+            return b""
+        taken = min(len(piece), len(self.memory) - self.size)
+        whole = taken == len(piece)
+        self.memory[self.size : self.size + taken] = piece if whole else piece[:taken]
+        self.size += taken
+        return b"" if whole else piece[taken:]
 
     def release(self) -> None:
+        """Nobody needs it any more; views of its data may live on."""
+        self.memory = bytearray()
         if self.grant is not None:
             self.grant.release()
 
@@ -51,6 +68,7 @@ class Reader:
         limit: int,
         smallest: int = 64 * KIB,
         largest: int = 8 * MIB,
+        buffers: Buffers | None = None,
     ) -> None:
         self._source = source
         self._budget = budget
@@ -58,7 +76,9 @@ class Reader:
         self._smallest = smallest
         self._largest = largest
         self._target = smallest
-        self._filling = Filled()
+        self._filling = Filled(bytearray())
+        self._rest = b""  # of a piece that did not fit
+        self._buffers = buffers
         self.error: FilestoreError | None = None
         self._task: asyncio.Task[object] | None = None
         self._is_asked = False
@@ -73,14 +93,14 @@ class Reader:
 
     @property
     def held_size(self) -> int:
-        """Bytes of the budget that the buffer under way has."""
+        """Bytes of the budget that the buffer under way has of its own."""
         return 0 if self._filling.grant is None else self._filling.grant.size
 
     def nudge(self) -> None:
         """Hands on what is there, be it nothing, also while the client is silent."""
         if self.queue.empty() and not self._is_handing_on:
             self.queue.put_nowait(self._filling)
-            self._filling = Filled()
+            self._filling = Filled(bytearray())
 
     async def run(self) -> None:
         """Reads to the end of the body, or until asked to stop; the last buffer says why.
@@ -91,6 +111,9 @@ class Reader:
         try:
             if not self._is_asked:
                 end = await self._read_until_asked()
+            if self._rest:
+                await self._hand_on()
+                self._filling.add(self._rest)
             self._filling.end = end
             await self._hand_on()
         except BaseException:
@@ -119,25 +142,29 @@ class Reader:
         self._is_handing_on = True
         try:
             await self.queue.put(self._filling)
-            self._filling = Filled()
+            self._filling = Filled(bytearray())
         finally:
             self._is_handing_on = False
 
     async def _fill(self) -> End | None:
         """Fills one buffer; why reading ended, or None if it did not."""
         began = time.monotonic()
+        if self._buffers is not None and self._target >= _LARGE:
+            self._filling.memory = self._buffers.take(self._target) or bytearray()
         while self._filling.size < self._target:
-            try:
-                piece = await self._source.read()
-            except (Broken, RequestTimeout) as err:
-                self.error = err
-                return End.BROKEN
+            piece, self._rest = self._rest, b""
             if not piece:
-                return End.BODY
-            if len(piece) > self._left:
-                return End.TOO_LONG
-            self._left -= len(piece)
-            self._filling.add(piece)
+                try:
+                    piece = await self._source.read(self._target)
+                except (Broken, RequestTimeout) as err:
+                    self.error = err
+                    return End.BROKEN
+                if not piece:
+                    return End.BODY
+                if len(piece) > self._left:
+                    return End.TOO_LONG
+                self._left -= len(piece)
+            self._rest = self._filling.add(piece)
             if not await self._charge() or time.monotonic() - began > _SLOW_S:
                 self._target = max(self._target // _GROWTH, self._smallest)
                 return None
@@ -146,12 +173,14 @@ class Reader:
         return None
 
     async def _charge(self) -> bool:
-        """Charges the budget for the buffer, twice its size: it will be joined.
+        """Charges the budget for the buffer, twice its size: it moves as it grows.
 
         Waits only before it holds more than one piece, so that who waits holds next to
         nothing. False: there is no room for it to grow on.
         """
         filling = self._filling
+        if isinstance(filling.memory, memoryview):
+            return True  # its buffer is charged
         needed = 2 * filling.size
         if filling.grant is None:
             grant = await self._budget.take(needed)

@@ -298,7 +298,7 @@ async def _replayed(upload: Upload, piece: Piece) -> Upload:
         raise OffsetMismatch(expected=upload.offset, got=piece.offset)
     if piece.length is not None and piece.length != upload.length:
         raise BadRequest(field="Upload-Length", reason=f"it is {upload.length} already")
-    if piece.announced or await piece.source.read():
+    if piece.announced or await piece.source.read(1):
         raise LengthExceeded(expected=upload.offset, got=upload.offset + (piece.announced or 1))
     if piece.checksum is not None:
         piece.checksum.check_nothing()

@@ -1,4 +1,4 @@
-"""The second stage's work: from pieces of a stream to rows, across requests.
+"""The second stage's work: from the bytes of a stream to rows, across requests.
 
 Everything here that touches many bytes runs on a worker thread, one hop a buffer.
 """
@@ -65,14 +65,14 @@ class Slicer:
             return None
         return self.hasher.copy()
 
-    async def take(self, pieces: Sequence[bytes], size: int) -> list[Row]:
-        """The rows that these pieces make final.
+    async def take(self, data: memoryview) -> list[Row]:
+        """The rows that these bytes make final; they refer to them.
 
         :raises TailLost: the recorded tail cannot be read back.
         """
         cutter = await self._loaded()
-        rows = await self._engine.workers.run(partial(self._cut, cutter, pieces))
-        self.position += size
+        rows = await self._engine.workers.run(partial(self._cut, cutter, data))
+        self.position += len(data)
         return self._settled(rows)
 
     async def finish(self) -> list[Row]:
@@ -102,8 +102,7 @@ class Slicer:
             self._tail.cut_at(rows[-1].end)
         return rows
 
-    def _cut(self, cutter: Cutter, pieces: Sequence[bytes]) -> list[Row]:
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def _cut(self, cutter: Cutter, data: memoryview) -> list[Row]:
         if self.hasher is not None:
             self.hasher.update(data)
         if self._body_hash is not None:

@@ -9,8 +9,11 @@ from filestore.errors import FilestoreError
 class ByteSource(Protocol):
     """The body of one request."""
 
-    async def read(self) -> bytes:
+    async def read(self, wanted: int) -> bytes:
         """The next bytes, of any number; ``b""`` at the regular end of the body.
+
+        ``wanted`` is the size of the buffer that they are for: it is large while the stream
+        is fast and memory at ease, and then larger pieces are cheaper for all.
 
         :raises Broken: the client went away or the body is damaged; what came before counts.
         :raises RequestTimeout: the client was silent for too long; what came before counts.

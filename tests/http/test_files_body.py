@@ -40,7 +40,7 @@ async def _reading(
             with contextlib.suppress(ConnectionError, web.RequestPayloadError):
                 await request.content.wait_eof()
         try:
-            while piece := await body.read():
+            while piece := await body.read(1):
                 received += piece
             outcome.set_result((received, None))
         except (Broken, RequestTimeout) as err:

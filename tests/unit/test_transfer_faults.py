@@ -283,6 +283,28 @@ async def test_a_download_of_a_file_that_is_deleted_for_good_meanwhile_breaks_of
     assert at.hot.egress._budget.used == 0
 
 
+async def test_who_reads_while_the_tail_is_replaced_and_collected_gets_its_bytes(
+    at: Process,
+) -> None:
+    upload = await at.begin(len(DATA))
+    for start in range(0, 4000, 1000):
+        upload = await at.append(upload, start, DATA[start : start + 1000])
+    content, tail = upload.building, await at.rows(upload.building)
+    reading = at.hot.egress.stored(content, 0, 4000)
+    got = bytearray(await anext(reading))
+
+    await at.append(upload, 4000, DATA[4000:100_000])
+    store = at.store.inner
+    assert isinstance(store, MemoryStore)
+    for row in tail:
+        for path in [path for path in store.objects if row.hash.hex() in path]:
+            del store.objects[path]
+    async for piece in reading:
+        got += piece
+    assert bytes(got) == DATA[:4000]
+    assert at.hot.egress._budget.used == 0
+
+
 async def test_a_download_that_nobody_reads_to_its_end_leaves_nothing(at: Process) -> None:
     upload = await at.upload(DATA)
     reading = at.hot.egress.stored(upload.content_id or 0, 0, len(DATA))
