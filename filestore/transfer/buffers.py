@@ -37,9 +37,10 @@ class Buffers:
     def take(self, size: int) -> memoryview | None:
         """``size`` bytes of memory that nobody uses, or None if there are none to be had.
 
-        Others who wait for memory come first.
+        There are none while memory is short: what is read is charged beside the buffer as soon
+        as a part of it has to be kept.
         """
-        if self._budget.is_wanted:
+        if self._budget.is_wanted or self._budget.is_short:
             self.drop()
             return None
         self._is_taken = True

@@ -11,7 +11,6 @@ database takes (SQLite: one at a time).
 import asyncio
 import contextlib
 import gc
-import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
