@@ -17,6 +17,8 @@ from filestore.model import UploadState
 
 NAMED: Final = 20
 """Holders of the rest that are named, those that hold most first."""
+_FEW: Final = 500
+"""Entries that are named one by one in a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ async def find_freeable(tx: Tx, group_id: str, entry_id: str, *, named: int = NA
 
     Costs a walk over the references below the entry, and a look-up for each.
     """
-    below = _below(entry_id)
+    below = await _below(tx, entry_id)
     mine = _blocks_of(below)
     unique, shared = await _split(tx, mine, below, mine.c.size, group_id)
     sums = (
@@ -85,30 +87,36 @@ async def find_freeable(tx: Tx, group_id: str, entry_id: str, *, named: int = NA
 
 async def find_physical(tx: Tx, entry_id: str, *, named: int = NAMED) -> Physical:
     """What removing the entry would free in the store, whoever else refers to its blocks."""
-    below = _below(entry_id)
+    below = await _below(tx, entry_id)
     mine = _blocks_of(below)
     freed, kept = await _split(tx, mine, below, mine.c.stored_size, None)
     found = await _groups(tx, mine, below, named) if kept else []
     return Physical(freed, kept, tuple(found))
 
 
-def _below(entry_id: str) -> sa.CTE:
-    """The entry and what lives below it: what goes with it when it is removed."""
+async def _below(tx: Tx, entry_id: str) -> sa.CTE:
+    """The entry and what lives below it: what goes with it when it is removed.
+
+    A few are named one by one: of a recursion the planner expects as many as there are
+    entries, and would walk all tables for a single file.
+    """
     top = sa.select(entries.c.id).where(entries.c.id == entry_id).cte("below", recursive=True)
     living = sa.and_(entries.c.parent_id == top.c.id, entries.c.deleted_at.is_(None))
-    return top.union(sa.select(entries.c.id).join(top, living))
+    below = top.union(sa.select(entries.c.id).join(top, living))
+    ids = list(await tx.scalars(sa.select(below.c.id).limit(_FEW + 1)))
+    if len(ids) > _FEW:
+        return below
+    return sa.select(entries.c.id).where(entries.c.id.in_(ids)).cte("below")
 
 
 def _blocks_of(below: sa.CTE) -> sa.CTE:
     """The distinct blocks of all versions of those entries."""
+    held = sa.select(versions.c.content_id).where(versions.c.entry_id.in_(sa.select(below.c.id)))
     stored = sa.func.coalesce(blocks.c.stored_size, blocks.c.size).label("stored_size")
     return (
         sa.select(content_blocks.c.block_id, content_blocks.c.size, stored)
-        .select_from(
-            below.join(versions, versions.c.entry_id == below.c.id)
-            .join(content_blocks, content_blocks.c.content_id == versions.c.content_id)
-            .join(blocks, blocks.c.id == content_blocks.c.block_id)
-        )
+        .join(blocks, blocks.c.id == content_blocks.c.block_id)
+        .where(content_blocks.c.content_id.in_(held))
         .distinct()
         .cte("mine")
     )
@@ -117,31 +125,29 @@ def _blocks_of(below: sa.CTE) -> sa.CTE:
 def _files(mine: sa.CTE, below: sa.CTE) -> sa.Select[Any]:
     """(block, group, name) of versions outside that refer to those blocks, each entry once.
 
-    Joined, and not asked for each block: then both databases walk each table once.
+    From the blocks to their references, and joined: asked for each block, or begun at the
+    versions, it would cost a walk over the store.
     """
-    other, kept = content_blocks.alias("other"), below.alias("kept")
+    kept = below.alias("kept")
     return (
-        sa.select(mine.c.block_id, entries.c.group_id, entries.c.id.label("name"))
-        .select_from(
-            mine.join(other, other.c.block_id == mine.c.block_id)
-            .join(versions, versions.c.content_id == other.c.content_id)
-            .join(entries, entries.c.id == versions.c.entry_id)
-            .outerjoin(kept, kept.c.id == entries.c.id)
-        )
-        .where(kept.c.id.is_(None))
+        sa.select(content_blocks.c.block_id, entries.c.group_id, entries.c.id.label("name"))
+        .join(versions, versions.c.content_id == content_blocks.c.content_id)
+        .join(entries, entries.c.id == versions.c.entry_id)
+        .outerjoin(kept, kept.c.id == entries.c.id)
+        .where(content_blocks.c.block_id.in_(sa.select(mine.c.block_id)), kept.c.id.is_(None))
         .distinct()
     )
 
 
 def _running(mine: sa.CTE) -> sa.Select[Any]:
     """(block, group, name) of running uploads that refer to those blocks."""
-    other = content_blocks.alias("other")
     is_its = sa.and_(
-        uploads.c.content_id == other.c.content_id, uploads.c.state == UploadState.OPEN
+        uploads.c.content_id == content_blocks.c.content_id, uploads.c.state == UploadState.OPEN
     )
     return (
-        sa.select(mine.c.block_id, uploads.c.group_id, uploads.c.id.label("name"))
-        .select_from(mine.join(other, other.c.block_id == mine.c.block_id).join(uploads, is_its))
+        sa.select(content_blocks.c.block_id, uploads.c.group_id, uploads.c.id.label("name"))
+        .join(uploads, is_its)
+        .where(content_blocks.c.block_id.in_(sa.select(mine.c.block_id)))
         .distinct()
     )
 

@@ -294,8 +294,9 @@ class Read(Program):
         offset, size, generation = my.page[0]
         upload = db.get(UPLOADS, self._upload)
         stored = db.find(OBJECTS, generation)
-        if stored is not None:
-            wanted = db.get(CONTENTS, upload.content).data[offset : offset + size]
+        content = db.find(CONTENTS, upload.content)
+        if stored is not None and content is not None:
+            wanted = content.data[offset : offset + size]
             if stored.data != wanted:
                 raise Never("wrong bytes", f"{stored.data} instead of {wanted}")
             return self._advance(db, my, offset + size)

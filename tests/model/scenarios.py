@@ -204,17 +204,17 @@ def _pin_against_collector(rules: Rules, depth: int) -> Life:
     programs: Programs = {"P0": Append("u", 1)}
     if depth > 1:
         rows = _stored("a") | _building(u="ab", w="a") | {QUEUE: {1: Task()}}
-        programs = {"P0": Append("u", 2, cut_every=1), "P1": Append("w", 1, tries=1)}
+        programs = {"P0": Append("u", 2, cut_every=1, tries=1), "P1": Append("w", 1, tries=1)}
     return _life(rules, rows, programs)
 
 
 def _dying_writer(rules: Rules, depth: int) -> Life:
     programs: Programs = {
-        "P0": Append("u", 1, may_die=True),
+        "P0": Append("u", 1, tries=3 - min(depth, 2), may_die=True),
         "expiry": Expire("u"),
     }
     if depth > 1:
-        programs["P1"] = Append("u", 1, may_die=True)
+        programs["P1"] = Append("u", 1, tries=1, may_die=True)
     return _life(rules, _building(u="a"), programs)
 
 
@@ -231,7 +231,7 @@ def _late_put(rules: Rules, depth: int) -> Life:
 
 def _same_bytes_twice(rules: Rules, depth: int) -> Life:
     programs: Programs = {
-        "P0": Append("u", 1, cut_every=1, tries=depth),
+        "P0": Append("u", 1, cut_every=1, tries=1),
         "P1": Append("w", 1, cut_every=1, tries=1),
     }
     if depth > 1:
@@ -245,7 +245,7 @@ def _crossed_batches(rules: Rules, depth: int) -> Life:
         "P1": Append("w", 2, cut_every=1, tries=1),
     }
     rows = _building(u="ab", w="ba")
-    return _life(rules, rows, programs, collectors=1, scans=depth > 1)
+    return _life(rules, rows, programs, collectors=depth, scans=False)
 
 
 def _heal(rules: Rules, depth: int) -> Life:
