@@ -41,9 +41,7 @@ FILE: Final = 20 * KIB
 def stored_site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     """A site on real services, which is not entered yet."""
     database, _, blocks_name = request.param.partition("-")
-    url = f"sqlite+aiosqlite:///{tmp_path}/filestore.sqlite3"
-    if database == "postgres":
-        url = request.getfixturevalue("postgres_database")
+    url = request.getfixturevalue(f"{database}_database")
     settings: dict[str, Any] = {}
     if blocks_name == "seaweedfs":
         service: S3Service = request.getfixturevalue("seaweedfs_service")
@@ -63,9 +61,9 @@ async def stored(stored_site: Site) -> AsyncIterator[Process]:
 
 
 @pytest.fixture
-async def on_disk(any_database: str, tmp_path: Path) -> AsyncIterator[Site]:
-    """A site whose blocks are files below ``tmp_path / "blocks"``, on each database."""
-    async with site_on(tmp_path, any_database) as site:
+async def on_disk(sqlite_database: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site whose blocks are files below ``tmp_path / "blocks"``."""
+    async with site_on(tmp_path, sqlite_database) as site:
         yield site
 
 

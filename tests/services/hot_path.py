@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -431,12 +432,30 @@ def postgres_database(postgres_service: PostgresService, migrated_database: str)
     postgres_service.drop_database(url)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema, for the same reason."""
+    path = tmp_path_factory.mktemp("schema") / "filestore.sqlite3"
+
+    async def migrate() -> None:
+        await (await open_database(f"sqlite+aiosqlite:///{path}")).close()
+
+    asyncio.run(migrate())
+    return path
+
+
+@pytest.fixture
+def sqlite_database(migrated_file: Path, tmp_path: Path) -> str:
+    """The URL of a fresh SQLite file that has the schema."""
+    path = tmp_path / "filestore.sqlite3"
+    shutil.copyfile(migrated_file, path)
+    return f"sqlite+aiosqlite:///{path}"
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def any_database(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/filestore.sqlite3"
-    return str(request.getfixturevalue("postgres_database"))
+    return str(request.getfixturevalue(f"{request.param}_database"))
 
 
 @pytest.fixture
@@ -476,6 +495,13 @@ async def site(real_site: Site) -> AsyncIterator[Site]:
 async def hot_path(site: Site) -> Process:
     """One process on each pair of real services."""
     return await site.start()
+
+
+@pytest.fixture
+async def memory_site(sqlite_database: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site on SQLite with blocks in memory: for what no database decides."""
+    async with site_on(tmp_path, sqlite_database, store=MemoryStore()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -10,14 +10,16 @@ from filestore.acts import tree
 from filestore.errors import NotFound
 from filestore.meta import freeable as meta
 from filestore.meta.tables import blocks, entries
+from filestore.model import KIB
 from filestore.names import parse_path
 from filestore_gc.freeable import FreeableReport, show_freeable, show_trashed
 from tests.services.collecting import collector_of, objects, put_in_trash, start
-from tests.services.damage import FILE
 from tests.services.hot_path import ACTOR, GROUP, Process, Site, add_group, random_bytes
 
 OTHER = "grp_other"
-MINE, SHARED, THEIRS = (random_bytes(FILE, seed) for seed in ("mine", "shared", "theirs"))
+SIZE = 6 * KIB
+"""Bytes of a file with some three blocks."""
+MINE, SHARED, THEIRS = (random_bytes(SIZE, seed) for seed in ("mine", "shared", "theirs"))
 
 
 @pytest.fixture
@@ -45,15 +47,15 @@ async def test_quota_unique_and_shared_bytes_of_a_folder(
     monkeypatch.setattr(meta, "_FEW", few)
     report = await freeable(process)
     found = report.freeable
-    assert (found.quota, found.versions) == (3 * FILE, 3)
-    assert (found.unique, found.shared) == (2 * FILE, FILE)
+    assert (found.quota, found.versions) == (3 * SIZE, 3)
+    assert (found.unique, found.shared) == (2 * SIZE, SIZE)
     (holder,) = found.holders
-    assert (holder.path, holder.bytes, holder.is_trashed) == ("/shared", FILE, False)
+    assert (holder.path, holder.bytes, holder.is_trashed) == ("/shared", SIZE, False)
     assert report.physical is None
 
     assert (await freeable(process, "/f/mine")).freeable.shared == 0
     whole = (await freeable(process, "")).freeable
-    assert (whole.quota, whole.unique, whole.shared) == (4 * FILE, 3 * FILE, 0)
+    assert (whole.quota, whole.unique, whole.shared) == (4 * SIZE, 3 * SIZE, 0)
 
 
 async def test_nothing_that_a_member_sees_depends_on_other_groups(process: Process) -> None:
@@ -70,7 +72,7 @@ async def test_an_admin_sees_what_the_store_frees_and_which_groups_hold_the_rest
     report = await freeable(process, is_admin=True)
     physical = report.physical
     assert physical is not None
-    assert FILE < physical.freed < 1.1 * FILE and 2 * FILE < physical.kept < 2.2 * FILE
+    assert SIZE < physical.freed < 1.1 * SIZE and 2 * SIZE < physical.kept < 2.2 * SIZE
     assert {holder.group_id: holder.name for holder in physical.groups} == {
         GROUP: GROUP,
         OTHER: OTHER,
@@ -82,7 +84,7 @@ async def test_an_admin_sees_what_the_store_frees_and_which_groups_hold_the_rest
     assert run.bytes == physical.freed, "as foretold"
     assert len(objects(process)) < before and stored > run.bytes
     counters = await process.check_books()
-    assert counters.used == FILE
+    assert counters.used == SIZE
 
 
 async def test_versions_trash_and_running_uploads_hold_blocks_too(process: Process) -> None:
@@ -90,31 +92,31 @@ async def test_versions_trash_and_running_uploads_hold_blocks_too(process: Proce
     await process.upload(random_bytes(10), "old")
     await process.upload(MINE, "gone")
     await put_in_trash(process, "gone")
-    upload = await process.begin(2 * FILE, "running")
+    upload = await process.begin(2 * SIZE, "running")
     await process.append(upload, 0, MINE)
 
     found = (await freeable(process, "/f/mine")).freeable
-    assert (found.quota, found.unique, found.shared) == (FILE, 0, FILE)
+    assert (found.quota, found.unique, found.shared) == (SIZE, 0, SIZE)
     holders = {holder.path: holder for holder in found.holders}
     assert holders.keys() == {"/old", "/gone", upload.id}
     assert holders["/gone"].is_trashed and not holders["/old"].is_trashed
     assert holders[upload.id].is_upload
-    assert 0 < holders[upload.id].bytes <= FILE
+    assert 0 < holders[upload.id].bytes <= SIZE
 
 
 async def test_a_file_s_own_versions_share_with_nobody(process: Process) -> None:
-    for data in (MINE, MINE[: FILE // 2], MINE):
+    for data in (MINE, MINE[: SIZE // 2], MINE):
         await process.upload(data, "v")
     found = (await freeable(process, "/v")).freeable
-    assert (found.quota, found.versions) == (2 * FILE + FILE // 2, 3)
-    assert found.unique < FILE, "only the tail of the short version is its own"
+    assert (found.quota, found.versions) == (2 * SIZE + SIZE // 2, 3)
+    assert found.unique < SIZE, "only the tail of the short version is its own"
 
 
 async def test_what_lies_in_the_trash_is_told_by_its_id(process: Process) -> None:
     entry_id = (await process.transact(tree.put_in_trash, ACTOR, GROUP, parse_path("/f/g"))).id
     report = await show_trashed(process.db, GROUP, entry_id)
-    assert (report.path, report.freeable.quota) == ("/f/g", FILE)
-    assert (await freeable(process)).freeable.quota == 2 * FILE, "it does not go with its folder"
+    assert (report.path, report.freeable.quota) == ("/f/g", SIZE)
+    assert (await freeable(process)).freeable.quota == 2 * SIZE, "it does not go with its folder"
     with pytest.raises(NotFound):
         await show_trashed(process.db, OTHER, entry_id)
     with pytest.raises(NotFound):
@@ -129,12 +131,12 @@ async def test_what_lies_in_the_trash_is_told_by_its_id(process: Process) -> Non
 async def test_the_report_reads_as_text_and_json(process: Process) -> None:
     report = await freeable(process, is_admin=True)
     text = report.to_text()
-    assert text.startswith("/f: 60 KiB of quota in 3 versions\n")
-    assert "20 KiB in /shared" in text and "the store would free" in text
+    assert text.startswith("/f: 18 KiB of quota in 3 versions\n")
+    assert "6 KiB in /shared" in text and "the store would free" in text
     said = report.to_json()
-    assert said["quota_bytes"] == 3 * FILE
+    assert said["quota_bytes"] == 3 * SIZE
     assert said["held_by"] == [
-        {"path": "/shared", "bytes": FILE, "trashed": False, "upload": False}
+        {"path": "/shared", "bytes": SIZE, "trashed": False, "upload": False}
     ]
     json.dumps(said)
 

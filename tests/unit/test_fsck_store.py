@@ -94,9 +94,9 @@ async def test_a_store_that_was_emptied_marks_nothing(on_disk: Site, tmp_path: P
     await check_nothing_is_lost(process)
 
 
-async def test_a_store_that_vanishes_during_the_check_is_not_believed(any_site: Site) -> None:
+async def test_a_store_that_vanishes_during_the_check_is_not_believed(memory_site: Site) -> None:
     """It shows its mark at the beginning; then its disk is unmounted."""
-    process = await start(any_site)
+    process = await start(memory_site)
     await put_file(process, "a", 1)
     store = memory_of(process)
     stored, marks = store.objects, store.marks
@@ -117,9 +117,9 @@ async def test_a_store_that_vanishes_during_the_check_is_not_believed(any_site: 
 
 
 async def test_a_mark_that_is_gone_when_a_block_would_be_lost_keeps_it_live(
-    any_site: Site,
+    memory_site: Site,
 ) -> None:
-    process = await start(any_site)
+    process = await start(memory_site)
     await put_file(process, "a", 1)
     (first, *_) = await blocks_of(process, await content_of(process, "a"))
     await delete_object(process, first)
@@ -133,8 +133,8 @@ async def test_a_mark_that_is_gone_when_a_block_would_be_lost_keeps_it_live(
     await check_nothing_is_lost(process)
 
 
-async def test_a_store_of_another_database_is_refused(any_site: Site) -> None:
-    process = await start(any_site)
+async def test_a_store_of_another_database_is_refused(memory_site: Site) -> None:
+    process = await start(memory_site)
     await put_file(process, "a", 1)
     store = memory_of(process)
     store.marks, store.objects = ["sto_other.1"], {}
@@ -146,9 +146,9 @@ async def test_a_store_of_another_database_is_refused(any_site: Site) -> None:
 
 @pytest.mark.parametrize("operation", ["read_identity", "walk", "get"])
 async def test_a_store_that_does_not_answer_is_no_damage(
-    any_site: Site, operation: Operation
+    memory_site: Site, operation: Operation
 ) -> None:
-    process = await start(any_site)
+    process = await start(memory_site)
     await put_file(process, "a", 1)
     (first, *_) = await blocks_of(process, await content_of(process, "a"))
     await delete_object(process, first)
@@ -160,9 +160,9 @@ async def test_a_store_that_does_not_answer_is_no_damage(
     await check_nothing_is_lost(process)
 
 
-async def test_a_first_read_that_fails_is_no_damage(any_site: Site) -> None:
+async def test_a_first_read_that_fails_is_no_damage(memory_site: Site) -> None:
     """Wrong bytes once, from a bad cable or a cache: the second look decides."""
-    process = await start(any_site)
+    process = await start(memory_site)
     await put_file(process, "a", 1)
     (first, *_) = await blocks_of(process, await content_of(process, "a"))
     change = sa.update(blocks).where(blocks.c.id == first.block_id)
@@ -274,9 +274,9 @@ async def test_an_orphan_that_another_block_makes_superfluous_is_set_aside(
 
 
 async def test_epochs_stay_apart_while_orphans_are_too_young_to_be_set_aside(
-    any_site: Site,
+    memory_site: Site,
 ) -> None:
-    process = await start(any_site)
+    process = await start(memory_site)
     await put_orphan(process, b"broken" * 99, stored=bytes(50))
     await age_epoch(process)
     outcome = await repaired(process, Terms())
@@ -285,8 +285,8 @@ async def test_epochs_stay_apart_while_orphans_are_too_young_to_be_set_aside(
     assert (await repaired(process)).exit_code == 0
 
 
-async def test_a_store_that_is_an_older_copy_is_recognised(any_site: Site) -> None:
-    process = await start(any_site)
+async def test_a_store_that_is_an_older_copy_is_recognised(memory_site: Site) -> None:
+    process = await start(memory_site)
     data = await put_file(process, "a", 1)
     (first, *_) = await blocks_of(process, await content_of(process, "a"))
     await delete_object(process, first)
@@ -301,8 +301,8 @@ async def test_a_store_that_is_an_older_copy_is_recognised(any_site: Site) -> No
     await check_clean(process)
 
 
-async def test_epochs_that_are_raised_meanwhile_are_no_problem(any_site: Site) -> None:
-    process = await start(any_site)
+async def test_epochs_that_are_raised_meanwhile_are_no_problem(memory_site: Site) -> None:
+    process = await start(memory_site)
     look = Fault("read_identity", 1, Fails.HOLD)
     process.store.plan = [look]
     asked = asyncio.create_task(find_problem(process.db, process.store))
@@ -335,8 +335,8 @@ async def test_multipart_uploads_of_others_are_noted(
     assert note.oldest_at > 0
 
 
-async def test_many_leftovers_are_counted_and_some_are_named(any_site: Site) -> None:
-    process = await start(any_site)
+async def test_many_leftovers_are_counted_and_some_are_named(memory_site: Site) -> None:
+    process = await start(memory_site)
     memory_of(process).leftovers = [
         Leftover(LeftoverKind.MULTIPART, f"big-{at:02}", 0, 1000 - at) for at in range(50)
     ]

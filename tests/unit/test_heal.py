@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from filestore.errors import DatabaseUnavailable
 from filestore.meta import healing
-from filestore.meta.affected import NAMED, find_affected
+from filestore.meta.affected import find_affected
 from filestore.meta.healing import HEAL_BATCH, KnownBlock, heal, heal_batch, mark_lost
 from filestore.meta.tables import blocks, content_blocks
 from filestore.transfer import recording
@@ -127,13 +127,16 @@ async def test_readers_use_the_twin_before_the_references_are_repointed(
     await check_clean(process)
 
 
-async def test_a_block_that_thousands_refer_to_is_healed_in_batches(any_site: Site) -> None:
+async def test_a_block_that_very_many_refer_to_is_healed_in_batches(
+    any_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_HEAL_BATCHES", 1)
     process = await start(any_site)
     data = random_bytes(1000)
     await process.upload(data, "a")
     content_id = await content_of(process, "a")
     (first,) = await blocks_of(process, content_id)
-    count = 4 * HEAL_BATCH + 600
+    count = HEAL_BATCH + 600
     same = {"content_id": content_id, "size": 1000, "block_id": first.block_id}
     rows = [same | {"byte_offset": at * 1000} for at in range(1, count)]
     for at in range(0, len(rows), 1000):
@@ -193,10 +196,10 @@ async def test_a_block_is_lost_only_as_it_was_seen(any_site: Site) -> None:
 async def test_many_files_are_counted_and_some_are_named(any_site: Site) -> None:
     process = await start(any_site)
     data = random_bytes(500)
-    for number in range(NAMED + 5):
+    for number in range(6):
         await process.upload(data, "same" if number % 2 else f"f{number}")
     query = sa.select(content_blocks.c.content_id)
-    affected = await process.db.read(lambda tx: find_affected(tx, query))
-    assert affected.counts == {GROUP: NAMED + 5}
-    assert len(affected.files) == NAMED and affected.count == NAMED + 5
+    affected = await process.db.read(lambda tx: find_affected(tx, query, named=4))
+    assert affected.counts == {GROUP: 6}
+    assert len(affected.files) == 4 and affected.count == 6
     assert (await process.db.read(lambda tx: find_affected(tx, []))).count == 0
