@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from filestore.errors import Json
 from filestore.meta.database import Tx
 from filestore.meta.entries import batched
-from filestore.meta.tables import content_blocks, entries, uploads, versions
-from filestore.model import EntryKind, UploadState
+from filestore.meta.tables import blocks, content_blocks, entries, uploads, versions
+from filestore.model import BlockState, EntryKind, UploadState
 
 NAMED: Final = 20
 """Files of one group that a report names; all are counted."""
@@ -88,6 +88,55 @@ async def affected_by_block(tx: Tx, block_id: int) -> Affected:
     """The files and uploads that refer to a block."""
     concerned = sa.select(content_blocks.c.content_id)
     return await find_affected(tx, concerned.where(content_blocks.c.block_id == block_id))
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A version that cannot be read whole now. ``id``: the version's."""
+
+    id: str
+    file: AffectedFile
+    size: int
+
+
+async def find_damaged(tx: Tx, group_id: str, *, after: str, limit: int) -> list[DamagedFile]:
+    """Versions of a group with a block that is lost and has no live twin, by id behind ``after``.
+
+    The trash included. Costs a look-up for each reference to a lost block.
+    """
+    twin = blocks.alias("twin")
+    has_twin = sa.exists().where(
+        twin.c.domain_id == blocks.c.domain_id,
+        twin.c.hash == blocks.c.hash,
+        twin.c.state == BlockState.LIVE,
+    )
+    damaged = (
+        sa.select(content_blocks.c.content_id)
+        .join(blocks, blocks.c.id == content_blocks.c.block_id)
+        .where(blocks.c.state == BlockState.LOST, ~has_twin)
+    )
+    query = (
+        sa.select(
+            versions.c.id,
+            versions.c.entry_id,
+            versions.c.number,
+            versions.c.size,
+            (versions.c.number == entries.c.current_number).label("is_current"),
+        )
+        .join(entries, entries.c.id == versions.c.entry_id)
+        .where(entries.c.group_id == group_id, versions.c.id > after)
+        .where(versions.c.content_id.in_(damaged))
+        .order_by(versions.c.id)
+        .limit(limit)
+    )
+    rows = (await tx.execute(query)).all()
+    places = await find_places(tx, sorted({row.entry_id for row in rows}))
+    found = []
+    for row in rows:
+        place = places.get(row.entry_id, Place("", False))
+        at = (group_id, place.path, row.number, bool(row.is_current), place.is_trashed)
+        found.append(DamagedFile(row.id, AffectedFile(*at), row.size))
+    return found
 
 
 async def find_places(tx: Tx, entry_ids: Sequence[str]) -> dict[str, Place]:

@@ -48,6 +48,15 @@ class WrongSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Unwanted:
+    """A content that no version and no upload has, and that nobody lets go."""
+
+    content_id: int
+    state: ContentState
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class WrongCounters:
     """A group's counters, and the sums that they must be."""
 
@@ -109,6 +118,17 @@ async def _wrong_contents(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongSi
         where, contents.c.state == ContentState.COMPLETE, contents.c.size != end
     )
     return [WrongSize(row.id, row.id, row.size, row.end) for row in await tx.execute(query)]
+
+
+async def _unwanted(tx: Tx, where: sa.ColumnElement[bool]) -> list[Unwanted]:
+    is_held = sa.exists().where(versions.c.content_id == contents.c.id)
+    is_coming = sa.exists().where(_is_open_upload())
+    end = sa.func.coalesce(_end_of(contents.c.id), 0)
+    query = sa.select(contents.c.id, contents.c.state, end.label("end")).where(
+        where, contents.c.state != ContentState.DELETING, ~is_held, ~is_coming
+    )
+    rows = await tx.execute(query.order_by(contents.c.id))
+    return [Unwanted(row.id, ContentState(row.state), row.end) for row in rows]
 
 
 def _end_of(
@@ -195,6 +215,12 @@ async def _hold_references(tx: Tx, names: Sequence[tuple[int, int]]) -> None:
     await hold(tx, contents.c.id, contents.c.id.in_(ids))
 
 
+async def _hold_contents(tx: Tx, ids: Sequence[int]) -> None:
+    """For good: whoever would want one of them waits, and finds it gone."""
+    rows = sa.select(contents.c.id).where(contents.c.id.in_(list(ids)))
+    await tx.execute(rows.order_by(contents.c.id).with_for_update())
+
+
 def _holding(key: sa.Column[Any]) -> Callable[[Tx, Sequence[Any]], Awaitable[None]]:
     async def hold_rows(tx: Tx, names: Sequence[Any]) -> None:
         await hold(tx, key, key.in_(list(names)))
@@ -225,6 +251,12 @@ staged, in any order.
 
 CONTENTS: Final = _sizes(contents.c.id, 0, _wrong_contents)
 """Complete contents that do not end where their last block does."""
+
+UNWANTED: Final = Look(
+    (contents.c.id,), 0, _unwanted, lambda unwanted: unwanted.content_id, _hold_contents
+)
+"""Contents that pin blocks for nobody: an act that ends a version or an upload lets go of its
+content in the same transaction, so there should be none."""
 
 VERSIONS: Final = _sizes(versions.c.id, "", _wrong_versions)
 """Versions that have another size than their content, or whose content is not complete."""

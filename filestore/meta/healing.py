@@ -281,6 +281,14 @@ async def oldest_checks(tx: Tx, *, after: tuple[int, int], until: int, limit: in
     return [Checked(known(row), row.checked_at) for row in rows]
 
 
+async def count_checks(tx: Tx, *, until: int) -> int:
+    """How many blocks :func:`oldest_checks` would give. Costs a walk over an index."""
+    query = sa.select(sa.func.count()).where(
+        blocks.c.state == BlockState.LIVE, blocks.c.checked_at <= until
+    )
+    return await tx.scalar(query) or 0
+
+
 async def note_checked(tx: Tx, checked: Sequence[KnownBlock]) -> None:
     """Records that these blocks were read and are well. Locked by id, as writers pin them."""
     ids = sorted(block.block_id for block in checked)

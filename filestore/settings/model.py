@@ -8,9 +8,11 @@ from filestore.settings.sections import (
     S3,
     Blocks,
     Database,
+    Fsck,
     Gc,
     Groups,
     Log,
+    Scrub,
     Server,
     Transfer,
     Uploads,
@@ -30,6 +32,8 @@ class Settings(BaseSettings):
     uploads: Uploads = Uploads()
     groups: Groups = Groups()
     gc: Gc = Gc()
+    fsck: Fsck = Fsck()
+    scrub: Scrub = Scrub()
     log: Log = Log()
 
     @classmethod

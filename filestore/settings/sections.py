@@ -405,6 +405,37 @@ class Gc(Section):
     )
 
 
+class Fsck(Section):
+    """What a repair does with objects that no row names."""
+
+    orphan_age_s: int = setting(
+        _DAY_S,
+        "Age in seconds from which a repair sets aside objects that no row names.",
+        ge=0,
+        le=365 * _DAY_S,
+        why="safe at 0, since each is looked for twice; a day is a belt",
+    )
+    quarantine_s: int = setting(
+        30 * _DAY_S,
+        "Time in seconds that objects are kept aside before a repair removes them for good.",
+        ge=0,
+        le=3650 * _DAY_S,
+        why="who restored a wrong backup notices within a month",
+    )
+
+
+class Scrub(Section):
+    """Reading back of what is stored."""
+
+    bytes_per_s: Size = setting(
+        50 * MIB,
+        "Bytes that one scrub reads in a second, at most.",
+        ge=64 * KIB,
+        le=100 * GIB,
+        why="a fifth of what one disk gives; 4 TiB take a day",
+    )
+
+
 class Log(Section):
     """What goes to standard error."""
 

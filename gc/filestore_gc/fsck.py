@@ -4,12 +4,11 @@
     plan = plan_repair(report, Terms())          # shown; a dry run ends here
     await Repair(db, store).apply(plan)
 
-:func:`repair` does all of it, again and again until nothing is left that a repair can do. It
-may run at any time, in any process; two at once only do some work twice.
+:mod:`filestore_gc.fsck_run` does all of it. A check may run at any time, in any process, beside
+others.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -22,14 +21,12 @@ from filestore.blocks.port import (
     StoreIdentity,
     StoreSurveyor,
 )
-from filestore.errors import Json, StoreError
+from filestore.errors import StoreError
 from filestore.meta import gc_figures
 from filestore.meta.database import Database
-from filestore.model import SYSTEM, Actor, BlockState
+from filestore.model import BlockState
 from filestore_gc.fsck_objects import PAGE as OBJECT_PAGE
 from filestore_gc.fsck_objects import ObjectCheck
-from filestore_gc.fsck_plan import Plan, Terms, plan_repair
-from filestore_gc.fsck_repair import Repair, Repaired
 from filestore_gc.fsck_report import (
     KEPT,
     Finding,
@@ -40,13 +37,11 @@ from filestore_gc.fsck_report import (
     Note,
     NoteKind,
 )
+from filestore_gc.fsck_rows import LOOKS, RowCheck
 from filestore_gc.fsck_rows import PAGE as ROW_PAGE
-from filestore_gc.fsck_rows import RowCheck
 from filestore_gc.heal import find_problem, is_usable
+from filestore_gc.progress import Progress, quiet
 from filestore_gc.report import Problem
-
-PASSES: Final = 1000
-"""Checks of one repair: at 10,000 findings each, more than a store has."""
 
 _STATES: Final = {
     BlockState.UPLOADING: NoteKind.UPLOADING,
@@ -66,55 +61,69 @@ class FsckStore(BlockFetcher, BlockWalker, BlockQuarantine, StoreSurveyor, Store
     """What of a store fsck is handed: it removes only what was set aside."""
 
 
+STEPS: Final = 2 + LOOKS
+"""Of a check: the objects, each look at the rows, and the notes."""
+
+
 class Fsck:
     """Checks one database and one store. ``kept``: findings of one kind that are kept;
     ``page``: rows that are read at once, for tests."""
 
     def __init__(
-        self, db: Database, store: FsckStore, *, kept: int = KEPT, page: int | None = None
+        self,
+        db: Database,
+        store: FsckStore,
+        *,
+        kept: int = KEPT,
+        page: int | None = None,
+        progress: Progress = quiet,
     ) -> None:
         self._db = db
         self._store = store
         self._kept = kept
         self._page = page
+        self._progress = progress
 
     async def check(self) -> FsckReport:
         """What is wrong now. Changes nothing; costs a listing of the store and a walk over the
-        rows, in short statements, and memory for what it finds.
+        rows, in short statements, and memory for what it finds. May be cancelled anywhere.
 
         :raises DatabaseUnavailable: nothing can be said. Safe to repeat.
         """
-        started_at = await self._db.read(gc_figures.clock)
-        findings = Findings(self._kept)
-        objects = ObjectCheck(self._db, self._store, findings, page=self._page or OBJECT_PAGE)
-        rows = RowCheck(self._db, self._store, findings, page=self._page or ROW_PAGE)
-        notes: list[Note] = []
-        result = FsckResult.REFUSED
+        found = self._course()
+        found.started_at = await self._db.read(gc_figures.clock)
         try:
-            problem = await self._begin(findings)
-            if problem is None:
-                await objects.run()
-                await rows.run()
-                notes = [*await self._notes(), *objects.notes]
-                problem = await self._confirm(findings)
-            if problem is None:
-                is_damaged = any(kind.is_damage for kind in findings.counts)
-                result = FsckResult.DAMAGE if is_damaged else FsckResult.CLEAN
+            await self._look(found)
         except StoreError as err:
-            result, problem = FsckResult.FAILED, Problem(err.code, str(err))
-        return FsckReport(
-            result=result,
-            started_at=started_at,
-            ended_at=await self._db.read(gc_figures.clock),
-            objects=objects.objects,
-            object_bytes=objects.object_bytes,
-            blocks=objects.blocks,
-            findings=tuple(findings.items),
-            counts=dict(findings.counts),
-            notes=tuple(notes),
-            problem=problem,
-            is_whole=findings.is_whole,
+            found.result, found.problem = FsckResult.FAILED, Problem(err.code, str(err))
+        return found.report(await self._db.read(gc_figures.clock))
+
+    def _course(self) -> "_Course":
+        findings = Findings(self._kept)
+        found = _Course(
+            findings,
+            ObjectCheck(self._db, self._store, findings, page=self._page or OBJECT_PAGE),
+            RowCheck(self._db, self._store, findings, page=self._page or ROW_PAGE),
+            self._progress,
         )
+        found.objects.on_page = found.rows.on_page = found.tell
+        return found
+
+    async def _look(self, found: "_Course") -> None:
+        """:raises StoreError: what was found until then is found."""
+        found.tell()
+        found.problem = await self._begin(found.findings)
+        if found.problem is None:
+            await found.objects.run()
+            found.has_objects = True
+            await found.rows.run()
+            found.notes = [*await self._notes(), *found.objects.notes]
+            found.has_notes = True
+            found.tell()
+            found.problem = await self._confirm(found.findings)
+        if found.problem is None:
+            is_damaged = any(kind.is_damage for kind in found.findings.counts)
+            found.result = FsckResult.DAMAGE if is_damaged else FsckResult.CLEAN
 
     async def _begin(self, findings: Findings) -> Problem | None:
         """Why nothing can be checked. That one is older than the other is a finding."""
@@ -160,6 +169,49 @@ class Fsck:
         return [Note(NoteKind.QUARANTINE, days.total(), size, examples=tuple(sorted(days)))]
 
 
+@dataclass
+class _Course:
+    """One check on its way: what it has found, and how far it is."""
+
+    findings: Findings
+    objects: ObjectCheck
+    rows: RowCheck
+    progress: Progress
+    started_at: int = 0
+    has_objects: bool = False
+    has_notes: bool = False
+    notes: list[Note] = field(default_factory=list)
+    result: FsckResult = FsckResult.REFUSED
+    problem: Problem | None = None
+
+    def tell(self) -> None:
+        self.progress(
+            {
+                "step": self.has_objects + self.rows.looks + self.has_notes,
+                "steps": STEPS,
+                "objects": self.objects.objects,
+                "object_bytes": self.objects.object_bytes,
+                "blocks": self.objects.blocks,
+                "found": self.findings.counts.total(),
+            }
+        )
+
+    def report(self, ended_at: int) -> FsckReport:
+        return FsckReport(
+            result=self.result,
+            started_at=self.started_at,
+            ended_at=ended_at,
+            objects=self.objects.objects,
+            object_bytes=self.objects.object_bytes,
+            blocks=self.objects.blocks,
+            findings=tuple(self.findings.items),
+            counts=dict(self.findings.counts),
+            notes=tuple(self.notes),
+            problem=self.problem,
+            is_whole=self.findings.is_whole,
+        )
+
+
 @dataclass(slots=True)
 class _Tally:
     """Sums of things that are alike, with a few names."""
@@ -178,56 +230,3 @@ class _Tally:
 
     def note(self, kind: NoteKind) -> Note:
         return Note(kind, self.count, self.size, self.oldest_at, tuple(self.names))
-
-
-@dataclass(frozen=True, slots=True)
-class FsckRepair:
-    """A repair: what was found, what was planned first, what was done, and what is found now."""
-
-    before: FsckReport
-    plan: Plan
-    repaired: Repaired
-    after: FsckReport
-
-    @property
-    def exit_code(self) -> int:
-        return self.after.exit_code
-
-    def to_json(self) -> dict[str, Json]:
-        return {
-            "before": self.before.to_json(),
-            "plan": self.plan.to_json(),
-            "repaired": self.repaired.to_json(),
-            "after": self.after.to_json(),
-        }
-
-
-async def repair(
-    db: Database, store: FsckStore, *, terms: Terms | None = None, actor: Actor = SYSTEM
-) -> FsckRepair:
-    """Checks, plans and repairs until nothing is left that a repair can do; then checks again.
-
-    :raises DatabaseUnavailable: what is done is done. Safe to repeat.
-    """
-    async for step in repairing(db, store, terms=terms or Terms(), actor=actor):
-        last = step
-    return last
-
-
-async def repairing(
-    db: Database, store: FsckStore, *, terms: Terms, actor: Actor = SYSTEM, kept: int = KEPT
-) -> AsyncIterator[FsckRepair]:
-    """The same, pass by pass: each gives what the first check found and planned, and all that
-    was done until then."""
-    fsck = Fsck(db, store, kept=kept)
-    before = after = await fsck.check()
-    first = plan = plan_repair(before, terms)
-    repaired = Repaired()
-    for _ in range(PASSES):
-        done = await Repair(db, store).apply(plan, actor)
-        repaired.add(done)
-        after = await fsck.check()
-        yield FsckRepair(before, first, repaired, after)
-        plan = plan_repair(after, terms)
-        if not (done.moved and plan.actions) or done.problem is not None:
-            return

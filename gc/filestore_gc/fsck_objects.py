@@ -12,7 +12,7 @@ objects come and go, shows it again:
 Memory is that of a page of each stream, and of one batch of suspicions.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -92,12 +92,14 @@ def suspect(found: StoredObject | None, row: KnownBlock | None) -> Kind | None:
 
 @dataclass
 class ObjectCheck:
-    """Holds all objects of a store against the rows of a database."""
+    """Holds all objects of a store against the rows of a database. ``on_page``: called each
+    time when as many as a page have been looked at."""
 
     db: Database
     store: ObjectStore
     findings: Findings
     page: int = PAGE
+    on_page: Callable[[], None] = lambda: None
     objects: int = 0
     object_bytes: int = 0
     blocks: int = 0
@@ -105,6 +107,7 @@ class ObjectCheck:
     _foreign_bytes: int = 0
     _examples: list[str] = field(default_factory=list)
     _suspicions: list[Suspicion] = field(default_factory=list)
+    _pairs: int = 0
 
     async def run(self) -> None:
         """:raises StoreUnavailable: what was found until then is found."""
@@ -136,6 +139,9 @@ class ObjectCheck:
         if found is not None:
             self.objects += 1
             self.object_bytes += found.size
+        self._pairs += 1
+        if self._pairs % self.page == 0:
+            self.on_page()
 
     async def _hold_against(self, found: StoredObject | None, row: KnownBlock | None) -> None:
         kind = suspect(found, row)

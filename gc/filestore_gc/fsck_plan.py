@@ -5,6 +5,7 @@ object that nothing names is set aside before it is removed.
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +15,7 @@ from filestore.blocks.port import BlockKey
 from filestore.errors import Json
 from filestore.meta.healing import KnownBlock
 from filestore.model import BlockState, format_size
-from filestore_gc.fsck_report import Finding, FsckReport, Kind, NoteKind
+from filestore_gc.fsck_report import LISTED, Finding, FsckReport, Kind, NoteKind
 
 DAY_S: Final = 86_400
 
@@ -27,6 +28,7 @@ class Act(StrEnum):
     ADOPT = "adopt"
     REVIVE = "revive"
     HEAL = "heal"
+    RELEASE = "release"
     QUEUE = "queue"
     SET_ASIDE = "set-aside"
     EMPTY = "empty-quarantine"
@@ -43,6 +45,7 @@ class Action:
     size: int = 0
     block: KnownBlock | None = None
     key: BlockKey | None = None
+    content_id: int | None = None
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -88,19 +91,29 @@ class Plan:
     def of(self, act: Act) -> list[Action]:
         return [action for action in self.actions if action.act is act]
 
-    def to_json(self) -> dict[str, Json]:
+    @property
+    def counts(self) -> Counter[Act]:
+        """How many steps of each kind."""
+        return Counter(action.act for action in self.actions)
+
+    def to_json(self, *, limit: int = LISTED) -> dict[str, Json]:
+        """``omitted``: steps and things left beyond the ``limit`` of each."""
+        omitted = max(0, len(self.actions) - limit) + max(0, len(self.left) - limit)
         return {
-            "actions": [action.to_json() for action in self.actions],
-            "left": [left.to_json() for left in self.left],
+            "counts": {act.value: count for act, count in self.counts.items()},
+            "actions": [action.to_json() for action in self.actions[:limit]],
+            "left": [left.to_json() for left in self.left[:limit]],
+            "omitted": omitted,
             "complete": self.is_whole,
         }
 
-    def to_text(self) -> str:
-        lines = ["repair:" if self.actions else "repair: nothing to do"]
-        for action in self.actions:
+    def to_text(self, *, limit: int = LISTED) -> str:
+        steps = ", ".join(f"{count} {act}" for act, count in self.counts.items())
+        lines = [f"repair: {steps or 'nothing to do'}"]
+        for action in self.actions[:limit]:
             size = f" ({format_size(action.size)})" if action.size else ""
             lines.append(f"  {action.act} {action.subject}{size}: {action.why}")
-        lines += [f"  left: {left.subject}: {left.why}" for left in self.left]
+        lines += [f"  left: {left.subject}: {left.why}" for left in self.left[:limit]]
         return "\n".join(lines)
 
 
@@ -117,7 +130,8 @@ class _Planner:
         return any(found.subject == "database-older" for found in self.report.of(Kind.EPOCH))
 
     def take(self, found: Finding, act: Act, why: str) -> None:
-        self.actions.append(Action(act, found.subject, why, found.size, found.block, found.key))
+        thing = (found.block, found.key, found.content_id)
+        self.actions.append(Action(act, found.subject, why, found.size, *thing))
 
     def leave(self, found: Finding, why: str) -> None:
         self.left.append(Left(found.subject, why))
@@ -147,6 +161,12 @@ class _Planner:
             self.take(found, Act.CORRECT, "it reads well, only the row is wrong")
         else:
             self.take(found, Act.LOSE, found.said)
+
+    def unwanted(self, found: Finding) -> None:
+        if found.reads_well:
+            self.leave(found, "it may be all that is left of a file whose rows are gone")
+        else:
+            self.take(found, Act.RELEASE, "nobody can go on with it, and nobody can read it")
 
     def empty(self) -> None:
         """What was set aside long enough ago, by days."""
@@ -185,6 +205,7 @@ def plan_repair(report: FsckReport, terms: Terms) -> Plan:
         Kind.DEAD: planner.dead,
         Kind.EPOCH: lambda found: None,
         Kind.MISSING: lambda found: planner.take(found, Act.LOSE, found.said),
+        Kind.UNWANTED: planner.unwanted,
         Kind.UNLISTED: lambda found: planner.take(found, Act.QUEUE, "nothing refers to it"),
         Kind.HEALABLE: lambda found: planner.take(found, Act.HEAL, found.said),
         Kind.READABLE: lambda found: planner.take(found, Act.REVIVE, found.said),

@@ -15,14 +15,16 @@ from filestore.blocks.backend import BlockFetcher
 from filestore.blocks.port import BlockKey, BlockQuarantine, StoredObject, StoreIdentity
 from filestore.blocks.verified import VerifiedReader
 from filestore.errors import BlockDamaged, BlockMissing, Json, StoreError
-from filestore.meta import fsck, healing, instance
+from filestore.meta import contents, fsck, fsck_sums, healing, instance
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
 from filestore.meta.log import audit, emit
-from filestore.model import SYSTEM, Actor
+from filestore.model import SYSTEM, Actor, ContentState
 from filestore_gc.fsck_objects import read_shape
 from filestore_gc.fsck_plan import DAY_S, Act, Action, Left, Plan, batches
+from filestore_gc.fsck_report import LISTED
 from filestore_gc.heal import confirm_store, find_fault, heal_hashes, lose
+from filestore_gc.progress import Progress, quiet
 from filestore_gc.report import Problem
 
 ADOPTED_KEEP_S: Final = 7 * DAY_S
@@ -57,10 +59,20 @@ class Repaired:
         self.healed += other.healed
         self.problem = other.problem
 
+    def to_text(self) -> str:
+        steps = ", ".join(f"{count} {act}" for act, count in self.done.items())
+        lines = [f"done: {steps or 'nothing'}"]
+        if self.healed:
+            lines.append(f"healed: {self.healed} references repointed")
+        lines += [f"  skipped: {left.subject}: {left.why}" for left in self.skipped[:LISTED]]
+        if self.problem is not None:
+            lines.append(f"broke off: {self.problem.reason}")
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Json]:
         return {
             "done": {act.value: count for act, count in self.done.items()},
-            "skipped": [left.to_json() for left in self.skipped],
+            "skipped": [left.to_json() for left in self.skipped[:LISTED]],
             "healed_references": self.healed,
             "problem": None
             if self.problem is None
@@ -71,7 +83,8 @@ class Repaired:
 class Repair:
     """Carries out one plan. Made for one run."""
 
-    def __init__(self, db: Database, store: RepairStore) -> None:
+    def __init__(self, db: Database, store: RepairStore, *, progress: Progress = quiet) -> None:
+        self._progress = progress
         self._db = db
         self._store = store
         self._reader = VerifiedReader(store)
@@ -81,25 +94,32 @@ class Repair:
     async def apply(self, plan: Plan, actor: Actor = SYSTEM) -> Repaired:
         """Takes the plan's steps in their order; stops where the store stops answering.
 
+        May be cancelled: what is done is done, and is in the audit log.
+
         :raises DatabaseUnavailable: what is done is done. Safe to check and repair again.
         """
         self._day = plan.day
         try:
-            for action in plan.actions:
-                if action.act in (Act.QUEUE, Act.SET_ASIDE, Act.EMPTY, Act.JOIN):
-                    continue
-                await self._block(action)
-            await self._queue(plan.of(Act.QUEUE))
-            await self._set_aside(plan.of(Act.SET_ASIDE))
-            for action in plan.of(Act.EMPTY):
-                await self._empty(action)
-            for action in plan.of(Act.JOIN):
-                await self._join(action)
+            await self._take(plan)
         except StoreError as err:
             self.result.problem = Problem(err.code, str(err))
-        if self.result.moved:
-            await self._db.transact(partial(self._record, actor=actor))
+        finally:
+            if self.result.moved:
+                await self._db.transact(partial(self._record, actor=actor))
         return self.result
+
+    async def _take(self, plan: Plan) -> None:
+        for action in plan.actions:
+            if action.act not in (Act.RELEASE, Act.QUEUE, Act.SET_ASIDE, Act.EMPTY, Act.JOIN):
+                await self._block(action)
+        for action in plan.of(Act.RELEASE):
+            await self._release(action)
+        await self._queue(plan.of(Act.QUEUE))
+        await self._set_aside(plan.of(Act.SET_ASIDE))
+        for action in plan.of(Act.EMPTY):
+            await self._empty(action)
+        for action in plan.of(Act.JOIN):
+            await self._join(action)
 
     async def _record(self, tx: Tx, actor: Actor) -> None:
         said: dict[str, Json] = {act.value: count for act, count in self.result.done.items()}
@@ -111,6 +131,7 @@ class Repair:
             self.result.done[action.act] += 1
         else:
             self.result.skipped.append(Left(action.subject, otherwise))
+        self._progress({"repaired": self.result.moved, "skipped": len(self.result.skipped)})
 
     async def _block(self, action: Action) -> None:
         if action.act is Act.ADOPT:
@@ -161,6 +182,14 @@ class Repair:
             return await self._set_aside([replace(action, act=Act.SET_ASIDE)])
         self._note(action, True)
         self.result.healed += await heal_hashes(self._db, key.domain, [key.hash])
+
+    async def _release(self, action: Action) -> None:
+        """Lets go of a content; the reaper takes its references and queues their blocks."""
+        content_id = action.content_id
+        if content_id is None:
+            return self._note(action, False)
+        act = partial(_release_unwanted, content_id=content_id)
+        self._note(action, await self._db.transact(act))
 
     async def _queue(self, actions: Sequence[Action]) -> None:
         for some in batches(actions, _BATCH):
@@ -214,6 +243,17 @@ async def _queue_unlisted(tx: Tx, ids: Sequence[int]) -> set[int]:
     found = {block.block_id for block in await fsck.NOT_LISTED.again(tx, ids)}
     await enqueue(tx, found, fsck.UNLISTED)
     return found
+
+
+async def _release_unwanted(tx: Tx, content_id: int) -> bool:
+    """Lets go of a content that never was complete and that still nobody has."""
+    for found in await fsck_sums.UNWANTED.again(tx, [content_id]):
+        if found.state is ContentState.BUILDING:
+            await contents.abandon(tx, content_id)
+            said: dict[str, Json] = {"bytes": found.size}
+            await audit(tx, SYSTEM, "content.abandon", target=str(content_id), after=said)
+            return True
+    return False
 
 
 async def _first(walk: AsyncIterator[StoredObject], count: int) -> AsyncIterator[StoredObject]:

@@ -22,6 +22,10 @@ KEPT: Final = 10_000
 """Findings of one kind that a check keeps, some MB in all. It says when there are more."""
 
 
+LISTED: Final = 1000
+"""Findings, or steps of a plan, that text and JSON list; all are counted."""
+
+
 class Kind(StrEnum):
     """What is wrong with a thing. The words are stable."""
 
@@ -35,6 +39,7 @@ class Kind(StrEnum):
     OFFSET = "upload-at-wrong-offset"
     COUNTERS = "quota-counters"
     UNLISTED = "block-nobody-collects"
+    UNWANTED = "content-nobody-releases"
     EPOCH = "epochs-differ"
     HEALABLE = "can-be-healed"
     READABLE = "readable-again"
@@ -72,6 +77,7 @@ class Finding:
     size: int = 0
     block: KnownBlock | None = None
     key: BlockKey | None = None
+    content_id: int | None = None
     written_at: int = 0
     reads_well: bool = False
     affected: Affected = field(default_factory=Affected)
@@ -146,15 +152,20 @@ class FsckReport:
         return sum(count for kind, count in self.counts.items() if kind.is_damage)
 
     @property
+    def is_good(self) -> bool:
+        """Whether all was looked at, and nothing is damaged."""
+        return self.result is FsckResult.CLEAN
+
+    @property
     def exit_code(self) -> int:
         """0: nothing is damaged. 1: something is, or it could not be told."""
-        return 0 if self.result is FsckResult.CLEAN else 1
+        return 0 if self.is_good else 1
 
     def of(self, kind: Kind) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind is kind]
 
-    def to_json(self) -> dict[str, Json]:
-        """Plain values; times are RFC 3339."""
+    def to_json(self, *, limit: int = LISTED) -> dict[str, Json]:
+        """Plain values; times are RFC 3339. ``omitted``: findings beyond the ``limit``."""
         return {
             "result": self.result.value,
             "started_at": format_instant(self.started_at),
@@ -164,7 +175,8 @@ class FsckReport:
             "blocks": self.blocks,
             "damage": self.damage,
             "counts": {kind.value: count for kind, count in self.counts.items()},
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings[:limit]],
+            "omitted": max(0, len(self.findings) - limit),
             "notes": [note.to_json() for note in self.notes],
             "complete": self.is_whole,
             "problem": None
@@ -172,16 +184,16 @@ class FsckReport:
             else {"code": self.problem.code, "reason": self.problem.reason},
         }
 
-    def to_text(self) -> str:
+    def to_text(self, *, limit: int = LISTED) -> str:
         """For people: what was looked at, the damage with its files, then the notes."""
         size = format_size(self.object_bytes)
         lines = [f"{self.objects} objects ({size}) and {self.blocks} blocks looked at"]
         if self.problem is not None:
             lines.append(f"{self.result}: {self.problem.reason}")
         lines.append(f"damage: {self.damage or 'none'}")
-        for finding in self.findings:
+        for finding in self.findings[:limit]:
             lines.extend(_finding_lines(finding))
-        if not self.is_whole:
+        if not self.is_whole or len(self.findings) > limit:
             lines.append("  there is more of this than is listed")
         lines.extend(_note_line(note) for note in self.notes)
         return "\n".join(lines)

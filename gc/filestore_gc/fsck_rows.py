@@ -13,9 +13,9 @@ from filestore.meta import fsck, fsck_sums
 from filestore.meta.affected import Affected, affected_by_block, find_affected
 from filestore.meta.database import Database
 from filestore.meta.fsck import Dead, Look
-from filestore.meta.fsck_sums import WrongCounters, WrongReference, WrongSize
+from filestore.meta.fsck_sums import Unwanted, WrongCounters, WrongReference, WrongSize
 from filestore.meta.healing import KnownBlock
-from filestore.model import BlockState
+from filestore.model import BlockState, ContentState
 from filestore_gc.fsck_report import Finding, Findings, Kind
 from filestore_gc.heal import HealStore, find_fault, key_of
 
@@ -25,6 +25,9 @@ GROUPS: Final = 100
 """Groups whose versions are summed up by one statement."""
 BATCH: Final = 100
 """Rows looked at again together, under their locks: some milliseconds."""
+
+LOOKS: Final = 8
+"""Kinds of things that are looked for, one after the other."""
 
 NOT_COMPLETE: Final = "is not complete"
 
@@ -39,15 +42,26 @@ _WORDS: Final = {
 
 
 class RowCheck:
-    """Looks through all tables. ``page``: rows of one statement."""
+    """Looks through all tables. ``page``: rows of one statement; ``on_page``: called behind
+    each. ``looks``: how many of its :data:`LOOKS` are done."""
 
     def __init__(
-        self, db: Database, store: HealStore, findings: Findings, *, page: int = PAGE
+        self,
+        db: Database,
+        store: HealStore,
+        findings: Findings,
+        *,
+        page: int = PAGE,
     ) -> None:
         self._db = db
         self._reader = VerifiedReader(store)
         self._findings = findings
         self._page = page
+        self.on_page: Callable[[], None] = lambda: None
+        self.looks = 0
+
+    def __repr__(self) -> str:
+        return f"<RowCheck, {self.looks} of {LOOKS} looks, {self._findings!r}>"
 
     async def run(self) -> None:
         """:raises DatabaseUnavailable: what was found until then is found."""
@@ -55,6 +69,7 @@ class RowCheck:
         await self._through(fsck.NOT_LISTED, _tell_unlisted)
         await self._through(fsck_sums.REFERENCES, self._tell_reference)
         await self._through(fsck_sums.CONTENTS, partial(self._tell_size, Kind.CONTENT))
+        await self._through(fsck_sums.UNWANTED, _tell_unwanted)
         await self._through(fsck_sums.VERSIONS, partial(self._tell_size, Kind.VERSION))
         await self._through(fsck_sums.UPLOADS, partial(self._tell_size, Kind.OFFSET))
         await self._through(fsck_sums.COUNTERS, _tell_counters, rows=GROUPS)
@@ -68,6 +83,8 @@ class RowCheck:
                 names = [look.name(item) for item in seen[at : at + BATCH]]
                 for item in await self._db.transact(partial(look.again, names=names)):
                     self._findings.add(await tell(item))
+            self.on_page()
+        self.looks += 1
 
     async def _tell_dead(self, dead: Dead) -> Finding:
         """Whose files refer to it, whether it still reads, and so what can be done."""
@@ -113,6 +130,20 @@ async def _tell_unlisted(block: KnownBlock) -> Finding:
     said = f"it is {block.state}, nothing refers to it, and it is not queued"
     size = block.stored_size or block.size
     return Finding(Kind.UNLISTED, key_of(block).path, said, size=size, block=block)
+
+
+async def _tell_unwanted(unwanted: Unwanted) -> Finding:
+    said = f"it is {unwanted.state}, and no version and no upload has it"
+    subject = f"content {unwanted.content_id}"
+    is_whole = unwanted.state is ContentState.COMPLETE
+    return Finding(
+        Kind.UNWANTED,
+        subject,
+        said,
+        size=unwanted.size,
+        content_id=unwanted.content_id,
+        reads_well=is_whole,
+    )
 
 
 async def _tell_counters(wrong: WrongCounters) -> Finding:

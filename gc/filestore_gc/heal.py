@@ -6,15 +6,16 @@ lost. An unmounted disk, an empty folder and a store that does not answer are no
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 from filestore.blocks.backend import BlockFetcher
 from filestore.blocks.port import BlockKey, StoreIdentity
 from filestore.blocks.verified import VerifiedReader
-from filestore.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from filestore.errors import BlockDamaged, BlockMissing, Json, StoreUnavailable
 from filestore.meta import healing, instance
-from filestore.meta.affected import Affected
+from filestore.meta.affected import Affected, DamagedFile, find_damaged
 from filestore.meta.database import Database
 from filestore.meta.fsck import DEAD
 from filestore.meta.healing import KnownBlock
@@ -127,3 +128,31 @@ async def heal_hashes(db: Database, domain: str, hashes: Sequence[bytes]) -> int
     """Heals the lost blocks with these hashes that have a live twin; how many references."""
     lost = await db.read(partial(healing.find_lost, domain_id=domain, hashes=hashes))
     return sum([await healing.heal(db, block_id) for block_id in lost])
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedPage:
+    """Damaged files of one group, in order. ``next``: behind which to go on; None: the end."""
+
+    files: tuple[DamagedFile, ...]
+    next: str | None
+
+    def to_json(self) -> dict[str, Json]:
+        items: list[Json] = [
+            {"version_id": found.id, "bytes": found.size, **found.file.to_json()}
+            for found in self.files
+        ]
+        return {"items": items, "next": self.next}
+
+
+async def list_damaged(
+    db: Database, group_id: str, *, after: str = "", limit: int = 100
+) -> DamagedPage:
+    """What of a group cannot be read whole now: for its members. Empty again when healed.
+
+    The caller has checked that the asker is a member.
+    """
+    look = partial(find_damaged, group_id=group_id, after=after, limit=limit + 1)
+    found = await db.read(look)
+    is_more = len(found) > limit
+    return DamagedPage(tuple(found[:limit]), found[limit - 1].id if is_more else None)

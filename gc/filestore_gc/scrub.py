@@ -1,6 +1,6 @@
 """Scrub: reads live blocks back and verifies them, the one whose check is oldest first.
 
-    report = await Scrub(db, store, bytes_per_s=50 * MIB).run()
+    report = await run_scrub(db, store, settings, progress=tell)
 
 A block that cannot be read at a second look becomes lost, and its groups learn which files
 that concerns. A lost one that reads well again becomes live, and one that has a live twin is
@@ -24,6 +24,7 @@ from filestore.meta.database import Database, Tx
 from filestore.meta.healing import KnownBlock
 from filestore.meta.log import audit, emit
 from filestore.model import MIB, SYSTEM, Actor, format_instant, format_size
+from filestore.settings import Settings
 from filestore_gc.heal import (
     HealStore,
     find_fault,
@@ -35,6 +36,7 @@ from filestore_gc.heal import (
     lose,
 )
 from filestore_gc.pacing import Pace
+from filestore_gc.progress import Progress, quiet
 from filestore_gc.report import Problem
 
 BATCH: Final = 64
@@ -94,9 +96,14 @@ class ScrubReport:
     problem: Problem | None = None
 
     @property
+    def is_good(self) -> bool:
+        """Whether all that was read is well, and nothing is lost."""
+        return self.result is ScrubResult.CLEAN
+
+    @property
     def exit_code(self) -> int:
-        """0: all that was read is well, and nothing is lost."""
-        return 0 if self.result is ScrubResult.CLEAN else 1
+        """0: good. 1: something is lost, or it could not be told."""
+        return 0 if self.is_good else 1
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -132,8 +139,8 @@ class ScrubReport:
 class Scrub:
     """Scrubs one database and its store; made for one run.
 
-    ``older_than_s``: leaves out what was checked within that time. ``clock`` and ``sleep`` are
-    those of the rate.
+    ``older_than_s``: leaves out what was checked within that time. ``progress`` is told behind
+    each batch. ``clock`` and ``sleep`` are those of the rate.
     """
 
     def __init__(
@@ -143,6 +150,7 @@ class Scrub:
         *,
         bytes_per_s: float = BYTES_PER_S,
         older_than_s: int = 0,
+        progress: Progress = quiet,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -151,6 +159,8 @@ class Scrub:
         self._reader = VerifiedReader(store)
         self._older_than_us = older_than_s * 1_000_000
         self._pace = Pace(bytes_per_s, clock=clock, sleep=sleep)
+        self._progress = progress
+        self._total = 0
         self._readers = asyncio.Semaphore(READERS)
         self._report = ScrubReport(0)
 
@@ -159,6 +169,8 @@ class Scrub:
 
     async def run(self, actor: Actor = SYSTEM) -> ScrubReport:
         """Reads every block that was live at the start once, and what was lost.
+
+        May be cancelled anywhere: what was read is recorded, the run itself is not.
 
         :raises DatabaseUnavailable: what was recorded is recorded. Safe to repeat.
         """
@@ -183,11 +195,28 @@ class Scrub:
         until = report.started_at - self._older_than_us
         after = (-1, 0)
         page = partial(healing.oldest_checks, until=until, limit=BATCH)
+        self._total = await self._db.read(partial(healing.count_checks, until=until))
+        self._tell()
         while checks := await self._db.read(partial(page, after=after)):
             after = (checks[-1].checked_at, checks[-1].block.block_id)
             await self._read([check.block for check in checks])
+            self._tell()
         if report.lost or report.still_lost:
             report.result = ScrubResult.DAMAGE
+
+    def _tell(self) -> None:
+        report = self._report
+        self._progress(
+            {
+                "blocks": report.blocks,
+                "blocks_total": max(self._total, report.blocks),
+                "bytes": report.bytes,
+                "lost": report.lost,
+                "still_lost": report.still_lost,
+                "revived": report.revived,
+                "healed_references": report.healed,
+            }
+        )
 
     async def _read(self, batch: Sequence[KnownBlock]) -> None:
         """Reads a batch, some at once; what was read well is recorded, whatever breaks off."""
@@ -232,6 +261,25 @@ class Scrub:
                     self._report.revived += 1
                     hashes = [block.hash]
                     self._report.healed += await heal_hashes(self._db, block.domain, hashes)
+
+
+async def run_scrub(
+    db: Database,
+    store: HealStore,
+    settings: Settings,
+    *,
+    bytes_per_s: float | None = None,
+    older_than_s: int = 0,
+    actor: Actor = SYSTEM,
+    progress: Progress = quiet,
+) -> ScrubReport:
+    """One scrub as a command or a job asks for it, by the rate in the settings or another.
+
+    :raises DatabaseUnavailable: what was recorded is recorded. Safe to repeat.
+    """
+    rate = settings.scrub.bytes_per_s if bytes_per_s is None else bytes_per_s
+    scrub = Scrub(db, store, bytes_per_s=rate, older_than_s=older_than_s, progress=progress)
+    return await scrub.run(actor)
 
 
 async def _record(tx: Tx, actor: Actor, report: ScrubReport) -> None:

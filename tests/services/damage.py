@@ -22,9 +22,10 @@ from filestore.meta.tables import (
     versions,
 )
 from filestore.model import KIB
-from filestore_gc.fsck import Fsck, FsckRepair, repair
+from filestore_gc.fsck import Fsck
 from filestore_gc.fsck_plan import Terms
 from filestore_gc.fsck_report import FsckReport, Kind
+from filestore_gc.fsck_run import FsckRun, repairing
 from filestore_gc.heal import key_of
 from tests.services.collecting import start
 from tests.services.hot_path import DOMAIN, Process, Site, random_bytes, site_on
@@ -67,14 +68,16 @@ async def on_disk(sqlite_database: str, tmp_path: Path) -> AsyncIterator[Site]:
         yield site
 
 
-async def fsck(process: Process, **options: int) -> FsckReport:
+async def fsck(process: Process, **options: Any) -> FsckReport:
     """A check by this process."""
     return await Fsck(process.db, process.store, **options).check()
 
 
-async def repaired(process: Process, terms: Terms = AT_ONCE) -> FsckRepair:
+async def repaired(process: Process, terms: Terms = AT_ONCE) -> FsckRun:
     """A repair by this process."""
-    return await repair(process.db, process.store, terms=terms)
+    async for run in repairing(process.db, process.store, terms=terms):
+        last = run
+    return last
 
 
 def kinds(report: FsckReport) -> dict[str, int]:

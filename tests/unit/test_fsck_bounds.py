@@ -15,10 +15,10 @@ from filestore.meta.fsck_sums import COUNTERS
 from filestore.meta.healing import KnownBlock
 from filestore.meta.tables import blocks, gc_queue, groups
 from filestore.model import BlockState, Codec
-from filestore_gc.fsck import repairing
 from filestore_gc.fsck_objects import BATCH, ObjectCheck, Suspicion, merge, suspect
 from filestore_gc.fsck_plan import DAY_S, Act, Terms, plan_repair
 from filestore_gc.fsck_report import Finding, Findings, FsckReport, FsckResult, Kind, Note, NoteKind
+from filestore_gc.fsck_run import repairing
 from filestore_gc.heal import key_of, parse_path
 from tests.contract.faulty import FaultyStore
 from tests.services.collecting import collector_of, delete, start
@@ -308,6 +308,8 @@ def test_a_plan_reads_as_text_and_json() -> None:
     plan = plan_repair(report, AT_ONCE)
     assert "set-aside it" in plan.to_text() and "left: content 7" in plan.to_text()
     assert plan.to_json() == {
+        "counts": {"set-aside": 1},
+        "omitted": 0,
         "actions": [{"act": "set-aside", "subject": "it", "why": "no row names it", "bytes": 0}],
         "left": [
             {

@@ -11,7 +11,7 @@ from filestore.meta.affected import find_affected
 from filestore.meta.healing import HEAL_BATCH, KnownBlock, heal, heal_batch, mark_lost
 from filestore.meta.tables import blocks, content_blocks
 from filestore.transfer import recording
-from filestore_gc.heal import heal_all
+from filestore_gc.heal import heal_all, list_damaged
 from tests.services.collecting import (
     check_everything_referenced_reads,
     collector_of,
@@ -203,3 +203,31 @@ async def test_many_files_are_counted_and_some_are_named(any_site: Site) -> None
     assert affected.counts == {GROUP: 6}
     assert len(affected.files) == 4 and affected.count == 6
     assert (await process.db.read(lambda tx: find_affected(tx, []))).count == 0
+
+
+async def test_a_group_can_list_its_damaged_files_until_they_are_healed(any_site: Site) -> None:
+    process = await start(any_site)
+    await process.transact(add_group, OTHER)
+    data = await put_file(process, "a", 1)
+    await put_file(process, "b", 1)
+    await put_file(process, "well", 2)
+    await put_file(process, "theirs", 1, group=OTHER)
+    await put_in_trash(process, "b")
+    (first, second, *_) = await blocks_of(process, await content_of(process, "a"))
+    assert (await list_damaged(process.db, GROUP)).files == ()
+    await lose(process, first)
+    await lose(process, second)
+
+    page = await list_damaged(process.db, GROUP, limit=1)
+    assert len(page.files) == 1 and page.next == page.files[0].id
+    rest = await list_damaged(process.db, GROUP, after=page.next, limit=1)
+    assert rest.next is None
+    found = {each.file.path: each.file for each in (*page.files, *rest.files)}
+    assert found.keys() == {"/a", "/b"}, "each once, and not those of others"
+    assert found["/b"].is_trashed and not found["/a"].is_trashed
+    said = json.loads(json.dumps(page.to_json()))
+    assert said["items"][0]["bytes"] == FILE
+    assert [f.file.path for f in (await list_damaged(process.db, OTHER)).files] == ["/theirs"]
+
+    await process.upload(data, "again")
+    assert (await list_damaged(process.db, GROUP)).files == ()

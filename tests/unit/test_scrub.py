@@ -13,7 +13,7 @@ from filestore.meta import gc_figures
 from filestore.meta.tables import blocks
 from filestore.model import KIB, MIB
 from filestore_gc.heal import key_of
-from filestore_gc.scrub import BATCH, Scrub, ScrubReport, ScrubResult
+from filestore_gc.scrub import BATCH, Scrub, ScrubReport, ScrubResult, run_scrub
 from tests.contract.faulty import Fault, Kind, Operation
 from tests.services.collecting import collector_of, delete, start
 from tests.services.damage import (
@@ -282,3 +282,51 @@ async def test_uploads_and_collection_go_on_meanwhile(any_site: Site) -> None:
         assert (report.result, report.lost) == (ScrubResult.CLEAN, 0), report.to_text()
     assert await process.db.read(gc_figures.count_live) > 0
     await check_clean(process)
+
+
+# ---- as a job runs it ----------------------------------------------------------------------
+
+
+async def test_a_run_takes_its_rate_from_the_settings_and_tells_how_far_it_is(
+    memory_site: Site,
+) -> None:
+    process = await start(memory_site)
+    data = await put_file(process, "a", 1)
+    (bad, *rest) = await blocks_of(process, await content_of(process, "a"))
+    await delete_object(process, bad)
+    told: list[dict[str, int]] = []
+    report = await run_scrub(process.db, process.store, memory_site.settings, progress=told.append)
+    assert not report.is_good and report.lost == 1
+    first, last = told[0], told[-1]
+    assert first["blocks"] == 0 and first["blocks_total"] == 1 + len(rest)
+    assert last["blocks"] == last["blocks_total"] and last["bytes"] == report.bytes
+    assert last["lost"] == 1
+
+    await process.upload(data, "again")
+    told.clear()
+    again = await run_scrub(
+        process.db,
+        process.store,
+        memory_site.settings,
+        bytes_per_s=FAST,
+        older_than_s=3600,
+        progress=told.append,
+    )
+    assert again.is_good and told[-1]["blocks_total"] == again.blocks == 0
+
+
+async def test_a_scrub_that_is_cancelled_keeps_what_it_has_read(memory_site: Site) -> None:
+    process = await start(memory_site)
+    await put_file(process, "a", 1)
+    await process.change(sa.update(blocks).values(checked_at=1))
+    last = Fault("get", len(await checks(process)), Kind.HOLD)
+    process.store.plan = [last]
+    running = asyncio.create_task(scrub(process))
+    await last.reached.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert max(await checks(process)) > 1 == min(await checks(process)), "what was read well"
+    assert set(await process.block_states()) == {"live"}
+    process.store.plan = []
+    assert (await scrub(process)).is_good
