@@ -72,7 +72,9 @@ class Terms:
     """By what a repair is planned.
 
     ``min_age_s``: orphans younger than this stay where they are; a belt, since a second look
-    has shown that nothing will ever name them. ``keep_s``: how long the quarantine keeps them.
+    has shown that nothing will ever name them. ``keep_s``: how long the quarantine keeps them,
+    and the collector what was adopted: the time in which people notice that they miss files,
+    or that it was the wrong backup.
     """
 
     min_age_s: int = DAY_S
@@ -81,12 +83,16 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a repair would do now. ``is_whole``: it deals with everything that was found."""
+    """What a repair would do now. ``is_whole``: it deals with everything that was found.
+
+    ``day``: under which orphans are set aside. ``keep_s``: how long adopted blocks are kept.
+    """
 
     actions: tuple[Action, ...] = ()
     left: tuple[Left, ...] = ()
     is_whole: bool = True
     day: str = ""
+    keep_s: int = 0
 
     def of(self, act: Act) -> list[Action]:
         return [action for action in self.actions if action.act is act]
@@ -222,7 +228,7 @@ def plan_repair(report: FsckReport, terms: Terms) -> Plan:
     order = list(Act)
     actions = sorted(planner.actions, key=lambda action: order.index(action.act))
     day = day_of(report.started_at)
-    return Plan(tuple(actions), tuple(planner.left), report.is_whole, day)
+    return Plan(tuple(actions), tuple(planner.left), report.is_whole, day, terms.keep_s)
 
 
 def day_of(at_us: int) -> str:

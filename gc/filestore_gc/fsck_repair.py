@@ -21,15 +21,11 @@ from filestore.meta.database import Database, Tx
 from filestore.meta.log import audit, emit
 from filestore.model import SYSTEM, Actor, ContentState
 from filestore_gc.fsck_objects import read_shape
-from filestore_gc.fsck_plan import DAY_S, Act, Action, Left, Plan, batches
+from filestore_gc.fsck_plan import Act, Action, Left, Plan, batches
 from filestore_gc.fsck_report import LISTED
 from filestore_gc.heal import confirm_store, find_fault, heal_hashes, lose
 from filestore_gc.progress import Progress, quiet
 from filestore_gc.report import Problem
-
-ADOPTED_KEEP_S: Final = 7 * DAY_S
-"""How long the collector leaves adopted blocks alone: the time in which people who miss files
-after a restore send them again, and need not send what is there."""
 
 _BATCH: Final = 100
 _PAGE: Final = 1000
@@ -89,6 +85,7 @@ class Repair:
         self._store = store
         self._reader = VerifiedReader(store)
         self._day = ""
+        self._keep_s = 0
         self.result = Repaired()
 
     async def apply(self, plan: Plan, actor: Actor = SYSTEM) -> Repaired:
@@ -98,7 +95,7 @@ class Repair:
 
         :raises DatabaseUnavailable: what is done is done. Safe to check and repair again.
         """
-        self._day = plan.day
+        self._day, self._keep_s = plan.day, plan.keep_s
         try:
             await self._take(plan)
         except StoreError as err:
@@ -174,7 +171,7 @@ class Repair:
                 domain_id=key.domain,
                 name=(key.hash, key.generation),
                 shape=shape,
-                keep_us=ADOPTED_KEEP_S * 1_000_000,
+                keep_us=self._keep_s * 1_000_000,
             )
             await self._db.transact(act)
         except (BlockDamaged, BlockMissing, IntegrityError):

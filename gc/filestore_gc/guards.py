@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from filestore.blocks.port import BlockRemover, StoreIdentity
 from filestore.errors import StoreUnavailable
-from filestore.meta import gc_figures, gc_reaper, instance
+from filestore.meta import fsck, gc_figures, gc_reaper, instance
 from filestore.meta.database import Database, Tx
 from filestore.meta.instance import Instance
 from filestore_gc.report import Problem
@@ -23,11 +23,13 @@ EXPLAINED: Final = (
     gc_reaper.RELEASED,
     gc_reaper.UNFINISHED,
     gc_reaper.FOUND,
+    fsck.ADOPTED,
     "superseded",
     "unstaged",
 )
-"""Reasons that are release events: a committed act let go of the block. Any other word (fsck's
-finds) is a guess from what is missing, and what is missing may be the database's damage."""
+"""Reasons that are release events: a committed act let go of the block, or gave it a row for a
+while (``adopted``: its references are in another database). Any other word (fsck's finds) is
+a guess from what is missing, and what is missing may be the database's damage."""
 
 FEW: Final = 1000
 """Blocks that may be collected without a release event, whatever the size of the store."""

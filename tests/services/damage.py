@@ -1,5 +1,6 @@
 """Damage on purpose: to objects through the store's own powers, to rows behind its back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ from filestore_gc.fsck_plan import Terms
 from filestore_gc.fsck_report import FsckReport, Kind
 from filestore_gc.fsck_run import FsckRun, repairing
 from filestore_gc.heal import key_of
+from tests.contract.faulty import Fault
 from tests.services.collecting import start
 from tests.services.hot_path import DOMAIN, Process, Site, random_bytes, site_on
 from tests.services.s3 import S3Service
@@ -178,6 +180,15 @@ async def audited(process: Process, act: str) -> list[Any]:
     """The acts of a kind in the audit log, in order."""
     query = sa.select(audit_log).where(audit_log.c.act == act).order_by(audit_log.c.id)
     return list(await process.all(query))
+
+
+async def until_reached(fault: Fault, work: asyncio.Task[Any]) -> None:
+    """Returns when the held call is made; fails if the work ends without it."""
+    waiting = asyncio.create_task(fault.reached.wait())
+    async with asyncio.timeout(10):
+        await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    assert fault.reached.is_set(), f"no {fault.operation} number {fault.nth}"
 
 
 def found(report: FsckReport, kind: Kind) -> list[str]:

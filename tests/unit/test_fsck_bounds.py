@@ -1,16 +1,19 @@
 """fsck in constant memory: the merge of two streams, pages, and what a report keeps."""
 
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from filestore.blocks.memory import MemoryStore
 from filestore.blocks.port import BlockKey, StoredObject
+from filestore.meta import fsck_sums
+from filestore.meta.database import Tx
 from filestore.meta.fsck_sums import COUNTERS
 from filestore.meta.healing import KnownBlock
 from filestore.meta.tables import blocks, gc_queue, groups
@@ -191,6 +194,21 @@ async def test_what_is_right_again_under_the_lock_is_no_finding(any_site: Site) 
     assert len(await process.db.transact(lambda tx: COUNTERS.again(tx, [GROUP]))) == 1
     await process.change(change.values(used=groups.c.used - 1))
     assert await process.db.transact(lambda tx: COUNTERS.again(tx, [GROUP])) == []
+
+
+async def test_what_is_made_good_between_the_looks_is_not_reported(
+    any_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await start(any_site)
+    wrong = sa.update(groups).where(groups.c.id == GROUP)
+    await process.change(wrong.values(used=groups.c.used + 1))
+    assert kinds(await fsck(process)) == {"quota-counters": 1}
+
+    async def make_good(tx: Tx, names: Sequence[Any]) -> None:
+        await tx.execute(wrong.values(used=groups.c.used - 1))
+
+    monkeypatch.setattr(fsck_sums, "COUNTERS", replace(COUNTERS, hold=make_good))
+    assert kinds(await fsck(process)) == {}
 
 
 async def test_more_rows_than_a_page_are_all_looked_at(any_site: Site) -> None:

@@ -7,9 +7,10 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from filestore.meta.tables import contents, events, uploads, versions
+from filestore.meta.tables import blocks, contents, events, uploads, versions
 from filestore.model import Actor, ContentState, UploadState
 from filestore_gc.fsck_plan import Act, plan_repair
+from filestore_gc.fsck_repair import Repair
 from filestore_gc.fsck_report import FsckResult, Kind
 from filestore_gc.fsck_run import FsckRun, run_fsck
 from tests.contract.faulty import Fault, Operation
@@ -30,6 +31,7 @@ from tests.services.damage import (
     put_file,
     put_orphan,
     read_file,
+    until_reached,
 )
 from tests.services.hot_path import Process, Site, random_bytes
 
@@ -95,6 +97,26 @@ async def test_default_settings_leave_young_orphans_alone(memory_site: Site) -> 
     assert shown.plan.actions == () and "younger" in shown.plan.left[0].why
 
 
+async def test_an_orphan_that_has_a_row_by_now_is_left_where_it_is(memory_site: Site) -> None:
+    process = await start(memory_site)
+    key = await put_orphan(process, random_bytes(50))
+    plan = (await run(process, memory_site)).plan
+    await process.change(
+        sa.insert(blocks).values(
+            domain_id=key.domain,
+            hash=key.hash,
+            generation=key.generation,
+            size=50,
+            stored_size=82,
+            codec="plain",
+            state="live",
+        )
+    )
+    done = await Repair(process.db, process.store).apply(plan)
+    assert done.moved == 0 and [left.why for left in done.skipped] == ["it has a row"]
+    assert await paths(process) == [key.path] and await aside(process) == []
+
+
 async def test_progress_is_told_and_ends_with_all_steps(memory_site: Site) -> None:
     process = await start(memory_site)
     await break_things(process)
@@ -144,7 +166,7 @@ async def test_a_repair_that_is_cancelled_anywhere_is_finished_by_the_next(
     process.store.plan = [held]
     running = asyncio.create_task(run(process, memory_site, repair=True))
     async with asyncio.timeout(PATIENCE_S):
-        await held.reached.wait()
+        await until_reached(held, running)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

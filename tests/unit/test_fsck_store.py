@@ -14,7 +14,7 @@ from filestore.ids import new_generation
 from filestore.meta.healing import COLUMNS, known
 from filestore.meta.instance import find_instance
 from filestore.meta.tables import blocks, instance
-from filestore_gc import Result
+from filestore_gc import Result, guards
 from filestore_gc.fsck_plan import DAY_S, Act, Terms, plan_repair
 from filestore_gc.fsck_repair import Repair
 from filestore_gc.fsck_report import FsckResult, Kind, NoteKind
@@ -38,6 +38,7 @@ from tests.services.damage import (
     put_orphan,
     read_file,
     repaired,
+    until_reached,
 )
 from tests.services.hot_path import Process, Site, random_bytes, site_on
 from tests.services.s3 import S3Service
@@ -105,7 +106,7 @@ async def test_a_store_that_vanishes_during_the_check_is_not_believed(memory_sit
 
     store.objects = {}
     check = asyncio.create_task(fsck(process))
-    await last_look.reached.wait()
+    await until_reached(last_look, check)
     store.marks = []
     last_look.gate.set()
     report = await check
@@ -234,11 +235,15 @@ async def test_a_restored_database_is_recognised_and_brought_together_with_its_s
     assert await find_problem(process.db, process.store) is None
     joined = await process.db.read(find_instance)
     assert joined is not None and joined.epoch > epoch + 1
+    assert await process.store.read_identity() == (joined.store_id, joined.epoch)
 
 
-async def test_adopted_blocks_serve_whoever_sends_the_same_bytes_and_go_after_a_week(
-    any_site: Site,
+async def test_adopted_blocks_serve_whoever_sends_the_same_bytes_and_go_after_a_month(
+    any_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """However many they are: that they go is explained."""
+    monkeypatch.setattr(guards, "FEW", 0)
+    monkeypatch.setattr(guards, "PART", 0)
     process = await start(any_site)
     data = random_bytes(1000, "lone")
     key, other = await put_orphan(process, data), await put_orphan(process, b"other" * 99)
@@ -249,8 +254,11 @@ async def test_adopted_blocks_serve_whoever_sends_the_same_bytes_and_go_after_a_
     collector = collector_of(process)
     await collector.run_once()
     assert await live_paths(process) == {key.path, other.path}
-    await pass_time(process, 7 * DAY_S)
+    await pass_time(process, 30 * DAY_S - 60)
     await collector.run_once()
+    assert await live_paths(process) == {key.path, other.path}
+    await pass_time(process, 60)
+    assert (await collector.run_once()).problem is None
     assert await live_paths(process) == {key.path}
     assert await read_file(process, "again") == data
     await check_clean(process)
@@ -306,7 +314,7 @@ async def test_epochs_that_are_raised_meanwhile_are_no_problem(memory_site: Site
     look = Fault("read_identity", 1, Fails.HOLD)
     process.store.plan = [look]
     asked = asyncio.create_task(find_problem(process.db, process.store))
-    await look.reached.wait()
+    await until_reached(look, asked)
     for _ in range(3):
         await raise_epoch(process.db, process.store.inner)
     look.gate.set()

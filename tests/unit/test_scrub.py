@@ -31,6 +31,7 @@ from tests.services.damage import (
     stored,
     stored_site,
     told,
+    until_reached,
 )
 from tests.services.hot_path import Process, Site, random_bytes
 
@@ -184,7 +185,7 @@ async def test_a_store_whose_mark_goes_while_blocks_are_read_marks_nothing(
     first_read = Fault("get", 1, Kind.HOLD)
     process.store.plan = [first_read]
     running = asyncio.create_task(scrub(process))
-    await first_read.reached.wait()
+    await until_reached(first_read, running)
     store.objects, store.marks = {}, []
     first_read.gate.set()
     report = await running
@@ -322,7 +323,7 @@ async def test_a_scrub_that_is_cancelled_keeps_what_it_has_read(memory_site: Sit
     last = Fault("get", len(await checks(process)), Kind.HOLD)
     process.store.plan = [last]
     running = asyncio.create_task(scrub(process))
-    await last.reached.wait()
+    await until_reached(last, running)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
