@@ -70,6 +70,7 @@ async def test_an_admin_sees_what_the_store_frees_and_which_groups_hold_the_rest
     process: Process,
 ) -> None:
     report = await freeable(process, is_admin=True)
+    _check_formats(report)
     physical = report.physical
     assert physical is not None
     assert SIZE < physical.freed < 1.1 * SIZE and 2 * SIZE < physical.kept < 2.2 * SIZE
@@ -85,6 +86,19 @@ async def test_an_admin_sees_what_the_store_frees_and_which_groups_hold_the_rest
     assert len(objects(process)) < before and stored > run.bytes
     counters = await process.check_books()
     assert counters.used == SIZE
+
+
+def _check_formats(report: FreeableReport) -> None:
+    """As text and as JSON."""
+    text = report.to_text()
+    assert text.startswith("/f: 18 KiB of quota in 3 versions\n")
+    assert "6 KiB in /shared" in text and "the store would free" in text
+    said = report.to_json()
+    assert said["quota_bytes"] == 3 * SIZE
+    assert said["held_by"] == [
+        {"path": "/shared", "bytes": SIZE, "trashed": False, "upload": False}
+    ]
+    json.dumps(said)
 
 
 async def test_versions_trash_and_running_uploads_hold_blocks_too(process: Process) -> None:
@@ -104,7 +118,12 @@ async def test_versions_trash_and_running_uploads_hold_blocks_too(process: Proce
     assert 0 < holders[upload.id].bytes <= SIZE
 
 
-async def test_a_file_s_own_versions_share_with_nobody(process: Process) -> None:
+async def test_an_empty_folder_frees_nothing_and_a_file_s_own_versions_share_with_nobody(
+    process: Process,
+) -> None:
+    await process.transact(tree.make_folder, ACTOR, GROUP, parse_path("/empty"))
+    found = (await freeable(process, "/empty", is_admin=True)).freeable
+    assert (found.quota, found.unique, found.shared, found.holders) == (0, 0, 0, ())
     for data in (MINE, MINE[: SIZE // 2], MINE):
         await process.upload(data, "v")
     found = (await freeable(process, "/v")).freeable
@@ -126,22 +145,3 @@ async def test_what_lies_in_the_trash_is_told_by_its_id(process: Process) -> Non
     )
     with pytest.raises(NotFound):
         await show_trashed(process.db, GROUP, root.id)
-
-
-async def test_the_report_reads_as_text_and_json(process: Process) -> None:
-    report = await freeable(process, is_admin=True)
-    text = report.to_text()
-    assert text.startswith("/f: 18 KiB of quota in 3 versions\n")
-    assert "6 KiB in /shared" in text and "the store would free" in text
-    said = report.to_json()
-    assert said["quota_bytes"] == 3 * SIZE
-    assert said["held_by"] == [
-        {"path": "/shared", "bytes": SIZE, "trashed": False, "upload": False}
-    ]
-    json.dumps(said)
-
-
-async def test_an_empty_folder_frees_nothing(process: Process) -> None:
-    await process.transact(tree.make_folder, ACTOR, GROUP, parse_path("/empty"))
-    found = (await freeable(process, "/empty", is_admin=True)).freeable
-    assert (found.quota, found.unique, found.shared, found.holders) == (0, 0, 0, ())

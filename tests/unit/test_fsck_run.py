@@ -147,10 +147,8 @@ async def test_text_and_json_list_so_many_and_count_all(memory_site: Site) -> No
 
 CALLS: list[tuple[Operation, int]] = [
     ("read_identity", 1),
-    ("walk", 1),
     ("get", 2),  # the check reads back what it suspects
     ("get", 8),  # so does the repair
-    ("read_identity", 3),
     ("set_aside", 1),
     ("read_identity", 6),
 ]
