@@ -7,17 +7,32 @@ objects.
 """
 
 from filestore_gc.collector import Collector, Tuning, make_collector, running_collector
+from filestore_gc.freeable import FreeableReport, show_freeable, show_trashed
+from filestore_gc.fsck_run import FsckRun, run_fsck
+from filestore_gc.heal import DamagedPage, list_damaged
+from filestore_gc.progress import Progress
 from filestore_gc.report import Line, Problem, Reaped, Report, Result, Wait
+from filestore_gc.scrub import ScrubReport, run_scrub
 
 __all__ = [
     "Collector",
+    "DamagedPage",
+    "FreeableReport",
+    "FsckRun",
     "Line",
     "Problem",
+    "Progress",
     "Reaped",
     "Report",
     "Result",
+    "ScrubReport",
     "Tuning",
     "Wait",
+    "list_damaged",
     "make_collector",
+    "run_fsck",
+    "run_scrub",
     "running_collector",
+    "show_freeable",
+    "show_trashed",
 ]

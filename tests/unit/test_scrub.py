@@ -265,7 +265,7 @@ async def test_uploads_and_collection_go_on_meanwhile(any_site: Site) -> None:
         await put_file(process, f"kept-{number}", number)
 
     async def work(who: int) -> None:
-        for number in range(3):
+        for number in range(2):
             name = f"{who}-{number}"
             await put_file(process, name, name)
             await put_file(process, f"copy-{name}", number % 4)
