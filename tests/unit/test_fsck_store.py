@@ -41,6 +41,7 @@ from tests.services.damage import (
     until_reached,
 )
 from tests.services.hot_path import Process, Site, random_bytes, site_on
+from tests.services.needs import is_available, require
 from tests.services.s3 import S3Service
 
 __all__ = ["on_disk"]
@@ -324,19 +325,21 @@ async def test_epochs_that_are_raised_meanwhile_are_no_problem(memory_site: Site
 # ---- what else lies in a store -------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["seaweedfs", "minio"])
 async def test_multipart_uploads_of_others_are_noted(
-    seaweedfs_service: S3Service, tmp_path: Path
+    name: str, request: pytest.FixtureRequest, sqlite_database: str, tmp_path: Path
 ) -> None:
-    service, bucket = seaweedfs_service, f"parts-{new_generation()}"
-    url = f"sqlite+aiosqlite:///{tmp_path}/filestore.sqlite3"
+    require(name, is_available(name))
+    service: S3Service = request.getfixturevalue(f"{name}_service")
+    bucket, url = f"parts-{new_generation()}", sqlite_database
     keys: dict[str, Any] = {
         "s3__access_key": service.access_key,
         "s3__secret_key": service.secret_key,
     }
     async with site_on(tmp_path, url, blocks=service.bucket_url(bucket), **keys) as site:
         process = await start(site)
-        for name in ("elsewhere/big", "blocks/default/ab/never"):
-            service.client()._create_multipart_upload(bucket, name, {})
+        for path in ("elsewhere/big", "blocks/default/ab/never"):
+            service.client()._create_multipart_upload(bucket, path, {})
         (note,) = (await check_clean(process)).notes
     assert (note.kind, note.count) == (NoteKind.MULTIPART, 2)
     assert sorted(note.examples) == ["blocks/default/ab/never", "elsewhere/big"]
