@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -38,6 +38,8 @@ _AWAY_CLASSES: Final = frozenset({"08", "28", "3D", "53", "57", "58"})
 """Classes of SQLSTATE in which the server answers that it cannot serve: connections, log-in,
 no such database, resources (also a full disk), shutting down or starting, its own system.
 Source: PostgreSQL documentation, appendix A."""
+_END_S: Final = 5.0
+"""How long a cancelled transaction may take to its end; all of ours take milliseconds."""
 _READERS: Final = 4
 _MIGRATION_LOCK: Final = 0x66696C6573746F72  # "filestor": names the advisory lock
 
@@ -61,6 +63,8 @@ class Database:
     async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
         """What ``act`` returns, committed. All or nothing; durable when this returns.
 
+        When this is cancelled, its outcome is unknown: on SQLite it goes on to its end.
+
         ``act`` may run several times: on a deadlock or a serialization failure the whole
         transaction begins again, so it must change nothing but the database.
 
@@ -70,8 +74,10 @@ class Database:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self._begin() as tx:
-                    return await act(tx)
+                if self._turn is None:
+                    return await self._attempt(act)
+                async with self._turn:
+                    return await _to_its_end(self._attempt(act))
             except IntegrityError:
                 raise
             except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
@@ -101,10 +107,31 @@ class Database:
         if self._lock_file is not None:
             self._lock_file.release()
 
-    @contextlib.asynccontextmanager
-    async def _begin(self) -> AsyncIterator[Tx]:
-        async with self._turn or contextlib.nullcontext(), self._writer.begin() as tx:
-            yield tx
+    async def _attempt(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+        async with self._writer.begin() as tx:
+            return await act(tx)
+
+
+async def _to_its_end(attempt: Coroutine[Any, Any, T]) -> T:
+    """Runs an attempt to its end also when the caller is cancelled, which then goes on.
+
+    Broken off in the middle, the connection would be closed and another one opened: a second
+    connection that writes, which SQLite before 3.51.3 may answer with a damaged WAL.
+    """
+    task = asyncio.create_task(attempt)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,), timeout=None if cancelled is None else _END_S)
+            if cancelled is not None:
+                task.cancel()  # without effect on one that has ended
+        except asyncio.CancelledError as err:
+            cancelled = err
+    if cancelled is not None:
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # nobody is to be told
+            task.result()
+        raise cancelled
+    return task.result()
 
 
 async def open_database(url: str, *, pool_size: int = 10) -> Database:

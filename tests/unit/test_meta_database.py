@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from filestore.errors import BadSetting, CannotStart, DatabaseUnavailable
@@ -64,7 +65,10 @@ async def test_a_refused_row_takes_the_whole_transaction_with_it(db: Database) -
     assert await _domains(db) == []
 
 
-async def test_a_cancelled_transaction_leaves_nothing_and_the_next_one_works(db: Database) -> None:
+async def test_a_cancelled_transaction_leaves_nothing_and_the_next_one_works(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filestore.meta.database._END_S", 0.1)
     inside = asyncio.Event()
 
     async def act(tx: Tx) -> None:
@@ -321,3 +325,24 @@ def _try_to_write(path: Path) -> str:
     finally:
         engine.dispose()
     return "written"
+
+
+async def test_a_cancelled_transaction_of_sqlite_keeps_its_connection(tmp_path: Path) -> None:
+    """There is one connection that writes, for the life of the process."""
+    db = await open_database(f"sqlite+aiosqlite:///{tmp_path / 'one.sqlite3'}")
+    opened: list[object] = []
+    event.listen(db._writer.sync_engine, "connect", lambda made, _: opened.append(made))
+
+    async def act(tx: Tx) -> None:
+        await tx.execute(domains.insert().values(id=f"{len(await _domains(db))}"))
+        await tx.execute(sa.select(domains))
+
+    for steps in range(40):
+        running = asyncio.create_task(db.transact(act))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait((running,))
+    await db.transact(act)
+    assert opened == []
+    await db.close()
