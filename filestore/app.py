@@ -5,8 +5,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,34 +15,21 @@ import structlog
 from aiohttp import web
 
 from filestore.acts.begin import begin
-from filestore.blocks.backend import Backend
-from filestore.blocks.gated import GatedStore
-from filestore.blocks.open import guard_store, make_store
-from filestore.blocks.retrying import RetryPolicy
-from filestore.errors import CannotStart, DatabaseUnavailable, StoreUnavailable
+from filestore.attaching import Attachment, make_backend
+from filestore.errors import CannotStart, DatabaseUnavailable
 from filestore.http.application import make_application
 from filestore.http.call import Services
 from filestore.http.connection import make_runner
 from filestore.meta.database import Database, open_database
-from filestore.meta.instance import Instance, has_live_blocks
-from filestore.meta.processes import (
-    end_process,
-    insert_process,
-    living_processes,
-    note_alive,
-)
+from filestore.meta.processes import end_process, insert_process, note_alive
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import running_hot_path
+from filestore_gc import running_collector
 
 HEARTBEAT_S: Final = 10.0
-"""How often a process says that it is alive."""
-
-SILENCE_S: Final = 60.0
-"""After how long without a heartbeat a process counts as dead: five beats may be lost."""
-
-ATTACH_S: Final = 5.0
-"""How long to wait before a store that did not answer at the start is tried again."""
+"""How often a process says that it is alive; after six missed ones it counts as dead
+(``meta.processes.SILENCE_S``)."""
 
 ADMIN_TOKEN: Final = "admin.token"  # noqa: S105  (a file's name)
 
@@ -70,7 +56,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
     :raises DatabaseUnavailable: safe to retry.
 
     A store that does not answer yet keeps nobody from starting: ``/readyz`` says so, requests
-    for bytes get 503, and it is tried again until it is there.
+    for bytes get 503, and it is tried again until it is there. Then the collector begins, too.
     """
     async with contextlib.AsyncExitStack() as stack:
         settings.server.data.mkdir(parents=True, exist_ok=True)
@@ -81,10 +67,13 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             lambda tx: insert_process(tx, host=socket.gethostname(), pid=os.getpid())
         )
         stack.push_async_callback(_leave, db, process_id)
-        store = GatedStore(_make_store(stack, settings, process_id))
-        attach = partial(_attach, db, store, instance)
-        is_attached = await _is_done(attach, store)
+        attachment = Attachment(db, instance, make_backend(stack, settings, process_id))
+        store = attachment.gate
+        await attachment.attempt()
         hot = await stack.enter_async_context(running_hot_path(settings, db, store, process_id))
+        collector = await stack.enter_async_context(
+            running_collector(settings, db, store, process_id, begin=attachment.wait)
+        )
         services = Services(
             settings=settings,
             db=db,
@@ -92,11 +81,10 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             store=store,
             transfers=hot.transfers,
             egress=hot.egress,
+            collector=collector,
         )
-        work = [partial(_beat, db, process_id)]
-        if not is_attached:
-            work.append(partial(_attach_later, attach, store))
-        background = await stack.enter_async_context(_running(_together(work)))
+        work = _together([partial(_beat, db, process_id), attachment.keep_trying])
+        background = await stack.enter_async_context(_running(work))
         yield Service(settings, services, make_application(services), process_id, background)
 
 
@@ -132,64 +120,6 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _make_store(stack: contextlib.AsyncExitStack, settings: Settings, process_id: str) -> Backend:
-    """The block store that the settings name, not open yet, with bounds and patience."""
-    threads = ThreadPoolExecutor(settings.transfer.threads, thread_name_prefix="filestore-store")
-    stack.callback(threads.shutdown)
-    access, secret = settings.s3.access_key, settings.s3.secret_key
-    plain = make_store(
-        settings.blocks_url,
-        process_id=process_id,
-        threads=threads,
-        access_key=None if access is None else access.get_secret_value(),
-        secret_key=None if secret is None else secret.get_secret_value(),
-        connections=settings.blocks.max_puts + settings.blocks.max_gets,
-        timeout_s=settings.blocks.request_timeout_s,
-        reserve=settings.blocks.free_reserve_bytes,
-    )
-    stack.push_async_callback(plain.close)
-    return guard_store(
-        plain,
-        max_puts=settings.blocks.max_puts,
-        max_gets=settings.blocks.max_gets,
-        policy=RetryPolicy(attempts=settings.blocks.retries + 1),
-    )
-
-
-async def _attach(db: Database, store: GatedStore, instance: Instance) -> None:
-    """Opens the store, makes sure that it is this database's, and lets requests through.
-
-    :raises CannotStart: it is another's.
-    :raises StoreUnavailable: it does not answer. Safe to retry.
-    """
-    await store.open()
-    await _tie(db, store, instance)
-    alive = await db.read(partial(living_processes, silent_s=SILENCE_S))
-    await store.sweep(alive.__contains__)
-    store.admit()
-
-
-async def _is_done(attach: Callable[[], Awaitable[None]], store: GatedStore) -> bool:
-    try:
-        await attach()
-    except StoreUnavailable as err:
-        _log.error("store.unreachable", store=repr(store), reason=str(err), again_in_s=ATTACH_S)
-        return False
-    return True
-
-
-async def _attach_later(attach: Callable[[], Awaitable[None]], store: GatedStore) -> None:
-    """Tries until the store is there.
-
-    :raises CannotStart: it came up, and is another database's.
-    """
-    is_done = False
-    while not is_done:
-        await asyncio.sleep(ATTACH_S)
-        is_done = await _is_done(attach, store)
-    _log.info("store.reached", store=repr(store))
-
-
 async def _together(work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Runs all of it; the first failure ends the rest and is raised."""
     try:
@@ -198,27 +128,6 @@ async def _together(work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> 
                 tasks.create_task(one())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-
-
-async def _tie(db: Database, store: GatedStore, instance: Instance) -> None:
-    """Makes sure that store and database belong together.
-
-    :raises CannotStart: the store carries another database's mark, or none where it must hold
-        blocks: an unmounted disk, or the wrong folder or bucket.
-    """
-    mark = await store.read_identity()
-    if mark is None:
-        if await db.read(has_live_blocks):
-            raise CannotStart(
-                reason=f"the block store {store!r} carries no mark of a filestore, but the"
-                " database has blocks in it; is it the right one, and mounted?"
-            )
-        await store.write_identity(instance.store_id, instance.epoch)
-    elif mark[0] != instance.store_id:
-        raise CannotStart(
-            reason=f"the block store {store!r} belongs to another database ({mark[0]}, this"
-            f" one has {instance.store_id})"
-        )
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,10 @@ from filestore.errors import StoreUnavailable
 
 
 class GatedStore:
-    """Refuses blocks until :meth:`admit`; opening, identity and sweeping go through.
+    """Refuses everything but opening, sweeping and closing until :meth:`admit`.
 
-    So the service can start, and say that it is not ready, while its store is still away.
+    So the service can start, and say that it is not ready, while its store is still away. Who
+    opens it reads and writes its identity below the gate.
     """
 
     def __init__(self, inner: Backend) -> None:
@@ -58,10 +59,10 @@ class GatedStore:
         await self._through().check()
 
     async def read_identity(self) -> tuple[str, int] | None:
-        return await self._inner.read_identity()
+        return await self._through().read_identity()
 
     async def write_identity(self, store_id: str, epoch: int) -> None:
-        await self._inner.write_identity(store_id, epoch)
+        await self._through().write_identity(store_id, epoch)
 
     async def sweep(self, is_alive: Callable[[str], bool]) -> int:
         return await self._inner.sweep(is_alive)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from filestore.telemetry import Metrics
     from filestore.transfer.egress import Egress
     from filestore.transfer.service import Transfers
+    from filestore_gc import Collector
 
 MAX_JSON_BYTES: Final = 64 * 1024
 """The largest body of a JSON request. The largest honest one is a page of ids."""
@@ -58,6 +59,7 @@ class Services:
     store: StoreCheck
     transfers: "Transfers"
     egress: "Egress"
+    collector: "Collector"
 
 
 class Body(BaseModel):

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from filestore.ids import new_id
 from filestore.meta.database import Tx
-from filestore.meta.tables import blocks, content_blocks, contents, now_us, uploads, versions
+from filestore.meta.tables import blocks, content_blocks, contents, now_us, versions
 from filestore.model import MAX_INT, BlockState, ChunkerParams, ContentState
 
 
@@ -243,39 +243,3 @@ async def set_digest(tx: Tx, content_id: int, blake3: bytes) -> None:
         .where(contents.c.id == content_id, contents.c.blake3.is_(None))
         .values(blake3=blake3)
     )
-
-
-async def remove_released(tx: Tx, *, limit: int) -> tuple[int, list[int]]:
-    """Takes one batch of references from contents in state ``deleting``.
-
-    Returns how many rows of contents and references went, and the blocks to queue. A
-    content's own row goes when its last reference went.
-    """
-    target = (
-        sa.select(contents.c.id)
-        .where(contents.c.state == ContentState.DELETING)
-        .order_by(contents.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    content_id = await tx.scalar(target)
-    if content_id is None:
-        return 0, []
-    batch = (
-        sa.select(content_blocks.c.byte_offset)
-        .where(content_blocks.c.content_id == content_id)
-        .order_by(content_blocks.c.byte_offset)
-        .limit(limit)
-    )
-    rows = await tx.execute(
-        sa.delete(content_blocks)
-        .where(content_blocks.c.content_id == content_id, content_blocks.c.byte_offset.in_(batch))
-        .returning(content_blocks.c.block_id)
-    )
-    freed = list(rows.scalars())
-    if len(freed) < limit:
-        await tx.execute(
-            sa.update(uploads).where(uploads.c.content_id == content_id).values(content_id=None)
-        )
-        await tx.execute(sa.delete(contents).where(contents.c.id == content_id))
-    return len(freed) + 1, freed

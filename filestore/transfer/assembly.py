@@ -85,7 +85,7 @@ async def running_hot_path(
         tuning=_tuning(settings),
     )
     transfers = Transfers(engine, params)
-    background = asyncio.create_task(run_forever(engine, transfers))
+    background = asyncio.create_task(run_forever(engine))
     try:
         yield HotPath(engine, transfers, egress)
     finally:

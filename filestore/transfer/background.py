@@ -1,42 +1,29 @@
-"""Work that nobody waits for: digests of files that did not run through, uploads that expired,
-the references of contents that were released.
-"""
+"""Work that nobody waits for: the digests of files that did not run through in one go."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import structlog
 
 from filestore.errors import FilestoreError, StoreError
-from filestore.meta import blocks, contents
-from filestore.meta.database import Tx
+from filestore.meta import contents
 from filestore.transfer.engine import Engine
-from filestore.transfer.service import Transfers
 from filestore_chunker import FileHasher
 
 INTERVAL_S: Final = 15.0
 """How often somebody looks for such work: files show their digest about that much later."""
-_RELEASE_BATCH: Final = 1000
-"""References removed in one transaction: a few milliseconds."""
 
 _log: Final = structlog.get_logger("filestore.transfer")
 
 
-async def run_forever(engine: Engine, transfers: Transfers) -> None:
+async def run_forever(engine: Engine) -> None:
     """Does what is to do, then looks again after a while; an error waits for the next round."""
-    rounds: dict[str, Callable[[], Awaitable[object]]] = {
-        "expire": transfers.expire_due,
-        "release": partial(release_contents, engine),
-        "hash": partial(hash_contents, engine),
-    }
     while True:
-        for name, work in rounds.items():
-            try:
-                await work()
-            except FilestoreError as err:
-                _log.warning("background.failed", work=name, error=str(err))
+        try:
+            await hash_contents(engine)
+        except FilestoreError as err:
+            _log.warning("background.failed", error=str(err))
         await asyncio.sleep(INTERVAL_S)
 
 
@@ -60,20 +47,3 @@ async def hash_contents(engine: Engine) -> int:
         )
         done += 1
     return done
-
-
-async def release_contents(engine: Engine) -> int:
-    """Removes the references of contents that are ``deleting`` and queues their blocks.
-
-    One short transaction a batch, so a content of any size never holds a lock for long.
-    """
-    freed = 0
-    while (rows := await engine.db.transact(_release_batch)) > 0:
-        freed += rows
-    return freed
-
-
-async def _release_batch(tx: Tx) -> int:
-    rows, block_ids = await contents.remove_released(tx, limit=_RELEASE_BATCH)
-    await blocks.enqueue(tx, block_ids, "released")
-    return rows

@@ -255,16 +255,6 @@ class Transfers:
         with contextlib.suppress(DatabaseUnavailable):
             await self._engine.db.transact(act)
 
-    async def expire_due(self, *, limit: int = 100) -> int:
-        """Ends uploads whose time has run out, one transaction each; how many."""
-        due = await self._engine.db.read(partial(uploads.due, limit=limit))
-        for upload_id in due:
-            await self._engine.db.transact(partial(self._expire, upload_id))
-        return len(due)
-
-    async def _expire(self, upload_id: str, tx: Tx) -> None:
-        await acts.expire_if_due(tx, await uploads.lock(tx, upload_id))
-
 
 def _present(upload: Upload) -> Upload:
     if upload.state in (UploadState.OPEN, UploadState.DONE):

@@ -10,7 +10,7 @@ runs at a time over all processes (:mod:`filestore_gc.lease`).
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -30,6 +30,7 @@ from filestore_gc.pacing import Pace
 from filestore_gc.planning import make_plan, waits_of
 from filestore_gc.reaping import Reaper
 from filestore_gc.report import Problem, Reaped, Report, Result
+from filestore_gc.stopping import end
 from filestore_gc.sweeping import Sweep, Swept, Way
 
 THOROUGH_EVERY: Final = 60
@@ -124,11 +125,14 @@ class Collector:
             thorough = self._runs % THOROUGH_EVERY == 0
             return await self._run(turn, _Order(self._terms(None), thorough=thorough))
 
-    async def run_forever(self) -> None:
+    async def run_forever(self, begin: Callable[[], Awaitable[None]] | None = None) -> None:
         """Runs by itself, again and again; an error waits for the next time.
 
-        The first run comes within one rest, at a time of its own for each process.
+        The first run comes within one rest after ``begin`` has returned, at a time of its own
+        for each process.
         """
+        if begin is not None:
+            await begin()
         await asyncio.sleep(random.uniform(0, self._tuning.rest_s))
         while True:
             try:
@@ -225,17 +229,23 @@ class _Outcome:
 
 @contextlib.asynccontextmanager
 async def running_collector(
-    settings: Settings, db: Database, store: CollectorStore, process_id: str
+    settings: Settings,
+    db: Database,
+    store: CollectorStore,
+    process_id: str,
+    *,
+    begin: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Collector]:
-    """A collector that also runs by itself while the block runs."""
+    """A collector that also runs by itself while the block runs, from when ``begin`` returns.
+
+    What it does when the block ends is broken off; that takes seconds at most.
+    """
     collector = make_collector(settings, db, store, process_id)
-    background = asyncio.create_task(collector.run_forever())
+    background = asyncio.create_task(collector.run_forever(begin))
     try:
         yield collector
     finally:
-        background.cancel()
-        with contextlib.suppress(asyncio.CancelledError, FilestoreError):
-            await background
+        await end(background)
 
 
 def make_collector(

@@ -52,6 +52,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
             "listen": "127.0.0.1:0",
             "database": database_url,
             "server.shutdown_s": 1,
+            "gc.interval_s": 86_400,  # nothing is collected unless a test asks
         }
     )
 

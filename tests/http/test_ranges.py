@@ -20,6 +20,7 @@ from filestore.meta import contents
 from filestore.meta.contents import BlockRef
 from filestore.model import MAX_INT
 from filestore.settings import Settings, load
+from filestore_gc.reaping import Reaper
 from tests.http.api import Api
 from tests.http.conftest import Cast
 
@@ -172,7 +173,7 @@ async def test_a_file_that_is_deleted_for_good_meanwhile_ends_in_a_cut_connectio
         received = await reader.readexactly(1000)
         refs = await _refs(service)
         assert (await cast.manager.delete(f"{FILES}/huge?permanent=true")).status == 204
-        await service.services.db.transact(partial(contents.remove_released, limit=1000))
+        await Reaper(service.services.db, service.process_id).release_contents()
         for ref in refs:
             _block(service, ref).unlink()
         received += await _rest(reader)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from filestore.app import ADMIN_TOKEN, Service, listening, make_service
 from filestore.meta.tables import uploads
 from filestore.settings import Settings, load
+from filestore_gc.reaping import Reaper
 from tests.http.api import Api
 from tests.http.conftest import make_user, migrated
 from tests.protocol.wire import TIMEOUT_S, Answer, Headers, Wire, ask, connected
@@ -49,6 +50,10 @@ class Site:
     @property
     def collection(self) -> str:
         return f"/api/v1/groups/{self.group}/uploads"
+
+    @property
+    def reaper(self) -> Reaper:
+        return Reaper(self.service.services.db, self.service.process_id)
 
     def by(self, token: str) -> "Site":
         return replace(self, token=token)
@@ -151,6 +156,7 @@ def settings(
         "data": data,
         "listen": "127.0.0.1:0",
         "server.shutdown_s": 1,
+        "gc.interval_s": 86_400,  # nothing is collected unless a test asks
         "server.read_timeout_s": READ_TIMEOUT_S,
         "uploads.max_size_bytes": MAX_SIZE,
     }

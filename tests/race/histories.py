@@ -21,7 +21,7 @@ from filestore.errors import (
 )
 from filestore.meta.tables import entries, groups, uploads
 from filestore.names import parse_path
-from filestore.transfer.background import release_contents
+from filestore_gc.reaping import Reaper
 from tests.services.hot_path import ACTOR, Process, random_bytes
 
 Draw = Callable[[int], int]
@@ -126,7 +126,7 @@ class History:
         if self._uploads:
             late = sa.update(uploads).where(uploads.c.id == self._chosen())
             await self._at.change(late.where(uploads.c.state == "open").values(expires_at=1))
-            await self._at.hot.transfers.expire_due()
+            await Reaper(self._at.db, self._at.id).expire_uploads()
 
     async def _two_paths(self, act: str) -> None:
         places = FILES + FOLDERS
@@ -150,7 +150,7 @@ class History:
         await self._at.change(change.values(quota_limit=self._draw(10) * LARGEST))
 
     async def _release(self) -> None:
-        await release_contents(self._at.hot.engine)
+        await Reaper(self._at.db, self._at.id).release_contents()
 
     def _chosen(self) -> str:
         return self._uploads[self._draw(len(self._uploads))]

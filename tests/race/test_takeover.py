@@ -12,6 +12,7 @@ from filestore.meta.tables import uploads
 from filestore.meta.uploads import Upload
 from filestore.model import KIB
 from filestore.transfer.service import Piece
+from filestore_gc.reaping import Reaper
 from tests.contract.faulty import Fault, Kind
 from tests.race.barriers import Paused, until_waiting
 from tests.services.hot_path import (
@@ -125,7 +126,7 @@ async def test_an_upload_that_ends_while_a_step_is_reserved_leaves_nothing_reser
     ended = sa.update(uploads).where(uploads.c.id == upload.id).values(expires_at=1)
     while (await second.look(upload)).is_open:
         await second.change(ended)
-        await second.hot.transfers.expire_due()
+        await Reaper(second.db, second.id).expire_uploads()
     assert await used_by(second) == (0, 0)
     body.gate.set()
     with pytest.raises(UploadGone):

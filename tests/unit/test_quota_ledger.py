@@ -13,6 +13,7 @@ from filestore.meta.uploads import Upload
 from filestore.model import MAX_INT, MIB, Cause
 from filestore.names import parse_path
 from filestore.quota import ledger
+from filestore_gc.reaping import Reaper
 from tests.services.hot_path import (
     ACTOR,
     GROUP,
@@ -230,10 +231,10 @@ async def test_a_length_that_has_no_room_stays_undeclared(at: Process) -> None:
 async def test_an_upload_that_expired_reserves_nothing(at: Process) -> None:
     upload = await at.begin(50)
     await at.change(sa.update(uploads).values(expires_at=1))
-    assert await at.hot.transfers.expire_due() == 1
+    assert await Reaper(at.db, at.id).expire_uploads() == 1
     with pytest.raises(UploadGone) as gone:
         await at.hot.transfers.status(upload.id)
     assert gone.value.members["state"] == "expired"
     assert await used_by(at) == (0, 0)
-    assert await at.hot.transfers.expire_due() == 0
+    assert await Reaper(at.db, at.id).expire_uploads() == 0
     await at.check_books()

@@ -20,6 +20,7 @@ from filestore.meta.tables import uploads
 from filestore.meta.uploads import Upload
 from filestore.model import MIB
 from filestore.transfer.source import Broken
+from filestore_gc.reaping import Reaper
 from tests.contract.faulty import Fault, Kind
 from tests.services.hot_path import (
     ACTOR,
@@ -304,7 +305,7 @@ async def test_an_upload_that_expires_under_its_holder_records_nothing_more(
     upload, body, running = await _begun(at)
     while (await at.look(upload)).is_open:  # batches that were under way still move it
         await at.change(sa.update(uploads).values(expires_at=1))
-        await at.hot.transfers.expire_due()
+        await Reaper(at.db, at.id).expire_uploads()
     body.gate.set()
     with pytest.raises(UploadGone):
         await running
