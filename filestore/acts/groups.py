@@ -48,7 +48,14 @@ class Seen:
 
 
 async def create_group(
-    db: Database, actor: Actor, name: str, *, quota_limit: int, trash_retention_s: int
+    db: Database,
+    actor: Actor,
+    name: str,
+    *,
+    quota_limit: int,
+    trash_retention_s: int,
+    versions_keep: int = 0,
+    versions_keep_s: int = 0,
 ) -> Seen:
     """A new group, whose manager is who made it.
 
@@ -64,6 +71,8 @@ async def create_group(
             quota_limit=quota_limit,
             trash_retention_s=trash_retention_s,
             domain_id=DEFAULT_DOMAIN,
+            versions_keep=versions_keep,
+            versions_keep_s=versions_keep_s,
         )
         role = None
         if actor.user_id is not None:
@@ -114,6 +123,8 @@ async def alter_group(
     name: str | None = None,
     quota_limit: int | None = None,
     trash_retention_s: int | None = None,
+    versions_keep: int | None = None,
+    versions_keep_s: int | None = None,
 ) -> Seen:
     """Changes what is given; the quota only for a site admin.
 
@@ -133,6 +144,8 @@ async def alter_group(
             name=label,
             quota_limit=quota_limit,
             trash_retention_s=trash_retention_s,
+            versions_keep=versions_keep,
+            versions_keep_s=versions_keep_s,
         )
         if group != before:
             await audit(
@@ -298,4 +311,6 @@ def _state(group: Group) -> dict[str, Json]:
         "name": group.name,
         "quota_bytes": group.quota_limit,
         "trash_retention_s": group.trash_retention_s,
+        "versions_keep": group.versions_keep,
+        "versions_keep_s": group.versions_keep_s,
     }

@@ -7,8 +7,8 @@ of names below the group's root.
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from filestore.errors import Conflict, Exists, NotFound
-from filestore.meta import contents, entries
+from filestore.errors import Conflict, Exists, Json, NotFound
+from filestore.meta import contents, entries, retention
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry, Version
 from filestore.meta.log import audit, emit
@@ -227,6 +227,29 @@ async def remove(tx: Tx, actor: Actor, group_id: str, path: Path) -> int:
     await ledger.lock(tx, group_id)
     entry = await _held_for_removal(tx, group_id, path)
     return await _remove(tx, actor, entry, shown_path(path))
+
+
+async def prune_versions(
+    tx: Tx, actor: Actor, group_id: str, entry_id: str, *, limit: int
+) -> tuple[int, int]:
+    """Removes up to ``limit`` versions of a file that its group's rule does not keep any more.
+
+    How many they were, and the bytes of quota that this freed; (0, 0): none was due.
+    """
+    await ledger.lock(tx, group_id)
+    entry = await entries.get(tx, entry_id, write=True)
+    if entry is None or entry.group_id != group_id:
+        return 0, 0
+    gone = await retention.remove_due(tx, entry_id, limit=limit)
+    if not gone.versions:
+        return 0, 0
+    await contents.release(tx, gone.content_ids)
+    await ledger.apply(tx, actor, ledger.Move(group_id, -gone.bytes, 0, Cause.PURGE, entry_id))
+    path = "/" + "/".join(await entries.path_of(tx, entry_id))
+    what: dict[str, Json] = {"versions": gone.versions, "bytes": gone.bytes}
+    await audit(tx, actor, "version.expire", group_id=group_id, target=path, before=what)
+    await emit(tx, "version.expired", {"path": path, **what}, group_id=group_id)
+    return gone.versions, gone.bytes
 
 
 async def _remove(tx: Tx, actor: Actor, entry: Entry, path: str) -> int:

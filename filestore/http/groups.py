@@ -24,12 +24,17 @@ PATH = "/api/v1/groups"
 ONE = PATH + "/{g}"
 
 Bytes = Annotated[int, Field(ge=0, le=MAX_INT)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Seconds = Annotated[int, Field(ge=0, le=MAX_INT // 1_000_000)]
 """Times are microseconds inside, so no duration may be longer than fits them."""
 
 
 class GroupAnswer(Answer):
-    """A group. ``role`` is the caller's; null for a site admin who is no member."""
+    """A group. ``role`` is the caller's; null for a site admin who is no member.
+
+    Of each file the newest ``versions_keep`` versions are kept, and those that were replaced
+    less than ``versions_keep_s`` seconds ago; 0: no such rule, and without one all are kept.
+    """
 
     id: str
     name: str
@@ -38,6 +43,8 @@ class GroupAnswer(Answer):
     reserved_bytes: int
     free_bytes: int
     trash_retention_s: int
+    versions_keep: int
+    versions_keep_s: int
     created_at: str
     role: Role | None
 
@@ -52,6 +59,8 @@ class GroupAnswer(Answer):
             reserved_bytes=group.reserved,
             free_bytes=group.free,
             trash_retention_s=group.trash_retention_s,
+            versions_keep=group.versions_keep,
+            versions_keep_s=group.versions_keep_s,
             created_at=format_instant(group.created_at),
             role=seen.role,
         )
@@ -70,6 +79,8 @@ class NewGroup(Body):
     name: str
     quota_bytes: Bytes | None = None
     trash_retention_s: Seconds | None = None
+    versions_keep: Count | None = None
+    versions_keep_s: Seconds | None = None
 
 
 class GroupChange(Body):
@@ -78,6 +89,8 @@ class GroupChange(Body):
     name: Annotated[str | None, Field(min_length=1)] = None
     quota_bytes: Bytes | None = None
     trash_retention_s: Seconds | None = None
+    versions_keep: Count | None = None
+    versions_keep_s: Seconds | None = None
 
 
 class QuotaAnswer(Answer):
@@ -116,18 +129,20 @@ class QuotaAnswer(Answer):
 async def _create(call: Call) -> web.Response:
     wish = await call.json(NewGroup)
     usual = call.services.settings.groups
-    quota = usual.default_quota_bytes if wish.quota_bytes is None else wish.quota_bytes
-    retention = (
-        usual.trash_retention_s if wish.trash_retention_s is None else wish.trash_retention_s
-    )
     seen = await create_group(
         call.services.db,
         call.actor,
         wish.name,
-        quota_limit=quota,
-        trash_retention_s=retention,
+        quota_limit=_first(wish.quota_bytes, usual.default_quota_bytes),
+        trash_retention_s=_first(wish.trash_retention_s, usual.trash_retention_s),
+        versions_keep=_first(wish.versions_keep, usual.versions_keep),
+        versions_keep_s=_first(wish.versions_keep_s, usual.versions_keep_s),
     )
     return reply(GroupAnswer.of(seen), status=201, location=f"{PATH}/{seen.group.id}")
+
+
+def _first(wished: int | None, usual: int) -> int:
+    return usual if wished is None else wished
 
 
 async def _list(call: Call) -> web.Response:
@@ -153,6 +168,8 @@ async def _alter(call: Call) -> web.Response:
         name=change.name,
         quota_limit=change.quota_bytes,
         trash_retention_s=change.trash_retention_s,
+        versions_keep=change.versions_keep,
+        versions_keep_s=change.versions_keep_s,
     )
     return reply(GroupAnswer.of(seen))
 
@@ -200,7 +217,7 @@ ROUTES = (
         handler=_alter,
         access=Access.MANAGER,
         site_admin=True,
-        summary="Rename a group, set how long its trash is kept, or (site admins) its quota",
+        summary="Rename a group, say what of its trash and versions is kept, or (admins) its quota",
         request=GroupChange,
         responses={200: GroupAnswer},
     ),

@@ -371,6 +371,12 @@ async def add_version(
     """The id of a new version, numbered under the entry's lock, which becomes the current one."""
     number = entry.last_number + 1
     version_id = new_id("ver")
+    if entry.current_number is not None:
+        await tx.execute(
+            sa.update(versions)
+            .where(versions.c.entry_id == entry.id, versions.c.number == entry.current_number)
+            .values(superseded_at=now_us())
+        )
     await tx.execute(
         sa.insert(versions).values(
             id=version_id,

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from filestore.meta.database import Tx
 from filestore.meta.gc_reaper import is_trash_due, is_unfinished
+from filestore.meta.retention import due_versions, is_version_due
 from filestore.meta.tables import (
     blocks,
     content_blocks,
@@ -65,6 +66,7 @@ class ToReap:
 
     uploads: int
     entries: int
+    versions: int
     contents: int
     unfinished: int
 
@@ -183,6 +185,7 @@ async def to_reap(tx: Tx, process_id: str, *, alone: bool) -> ToReap:
     return ToReap(
         uploads=await count(number.where(_is_upload_due())),
         entries=await count(trash.where(is_trash_due())),
+        versions=await count(number.select_from(due_versions()).where(is_version_due())),
         contents=await count(number.where(contents.c.state == ContentState.DELETING)),
         unfinished=await count(number.where(is_unfinished(process_id, alone=alone))),
     )
@@ -235,20 +238,29 @@ def _ended_contents() -> sa.CTE:
         contents.c.id.label("content_id"), sa.literal("released").label("reason")
     ).where(contents.c.state == ContentState.DELETING)
     expired = sa.select(uploads.c.content_id, sa.literal("expired")).where(_is_upload_due())
-    rotten = _rotten_entries()
+    going = _going_versions()
     elsewhere = versions.alias("elsewhere")
-    trashed = (
-        sa.select(versions.c.content_id, sa.literal("trash"))
-        .where(
-            versions.c.entry_id.in_(sa.select(rotten.c.id)),
-            ~sa.exists().where(
-                elsewhere.c.content_id == versions.c.content_id,
-                elsewhere.c.entry_id.not_in(sa.select(rotten.c.id)),
-            ),
-        )
-        .distinct()
+    is_kept = sa.exists().where(
+        elsewhere.c.content_id == going.c.content_id,
+        elsewhere.c.id.not_in(sa.select(going.c.id)),
     )
-    return sa.union_all(released, expired, trashed).cte("ended")
+    unversioned = (
+        sa.select(going.c.content_id, sa.func.max(going.c.reason))
+        .where(~is_kept)
+        .group_by(going.c.content_id)
+    )
+    return sa.union_all(released, expired, unversioned).cte("ended")
+
+
+def _going_versions() -> sa.CTE:
+    """(id, content_id, reason) of versions that the reaper removes, some for two reasons."""
+    rotten = _rotten_entries()
+    trashed = sa.select(versions.c.id, versions.c.content_id, sa.literal("trash").label("reason"))
+    replaced = sa.select(versions.c.id, versions.c.content_id, sa.literal("retention"))
+    return sa.union_all(
+        trashed.where(versions.c.entry_id.in_(sa.select(rotten.c.id))),
+        replaced.select_from(due_versions()).where(is_version_due()),
+    ).cte("going")
 
 
 def _rotten_entries() -> sa.CTE:

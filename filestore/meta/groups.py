@@ -34,6 +34,8 @@ class Group:
     reserved: int
     trash_retention_s: int
     created_at: int
+    versions_keep: int
+    versions_keep_s: int
 
     @property
     def free(self) -> int:
@@ -58,7 +60,14 @@ class GroupBytes:
 
 
 async def insert_group(
-    tx: Tx, name: Label, *, quota_limit: int, trash_retention_s: int, domain_id: str
+    tx: Tx,
+    name: Label,
+    *,
+    quota_limit: int,
+    trash_retention_s: int,
+    domain_id: str,
+    versions_keep: int = 0,
+    versions_keep_s: int = 0,
 ) -> Group:
     """A new group with its root folder.
 
@@ -75,6 +84,8 @@ async def insert_group(
                     domain_id=domain_id,
                     quota_limit=quota_limit,
                     trash_retention_s=trash_retention_s,
+                    versions_keep=versions_keep,
+                    versions_keep_s=versions_keep_s,
                 )
                 .returning(groups)
             )
@@ -146,6 +157,8 @@ async def change_group(
     name: Label | None = None,
     quota_limit: int | None = None,
     trash_retention_s: int | None = None,
+    versions_keep: int | None = None,
+    versions_keep_s: int | None = None,
 ) -> Group:
     """Changes what is given. A limit below what is used is allowed: it stops new uploads.
 
@@ -154,10 +167,13 @@ async def change_group(
     values: dict[str, object] = {"id": group_id}
     if name is not None:
         values |= {"name": name.given, "name_key": name.key}
-    if quota_limit is not None:
-        values["quota_limit"] = quota_limit
-    if trash_retention_s is not None:
-        values["trash_retention_s"] = trash_retention_s
+    numbers = {
+        "quota_limit": quota_limit,
+        "trash_retention_s": trash_retention_s,
+        "versions_keep": versions_keep,
+        "versions_keep_s": versions_keep_s,
+    }
+    values |= {column: number for column, number in numbers.items() if number is not None}
     row = await tx.execute(
         groups.update().where(groups.c.id == group_id).values(values).returning(groups)
     )
@@ -270,4 +286,6 @@ def _group(row: Row[Any]) -> Group:
         reserved=row.reserved,
         trash_retention_s=row.trash_retention_s,
         created_at=row.created_at,
+        versions_keep=row.versions_keep,
+        versions_keep_s=row.versions_keep_s,
     )

@@ -98,6 +98,18 @@ def _ref(name: str, target: str, *, null: bool = False, key: bool = False) -> Co
     )
 
 
+def _at_least_0(name: str) -> Column[int]:
+    """A number that was added to a table later, so its CHECK is said with the column: SQLite
+    can add nothing else."""
+    return Column(
+        name,
+        BigInteger,
+        CheckConstraint(f"{name} >= 0", name=name),
+        nullable=False,
+        server_default=text("0"),
+    )
+
+
 def _time(name: str, *, null: bool = False) -> Column[int]:
     return Column(name, BigInteger, nullable=null, server_default=None if null else now_us())
 
@@ -163,6 +175,8 @@ groups = _table(
     Column("trash_retention_s", BigInteger, nullable=False),
     _time("created_at"),
     _time("deleted_at", null=True),
+    _at_least_0("versions_keep"),
+    _at_least_0("versions_keep_s"),
     CheckConstraint("deleted_at IS NULL OR (used = 0 AND reserved = 0)", name="deleted_is_empty"),
     CheckConstraint("quota_limit >= 0", name="quota_limit"),
     CheckConstraint("used >= 0", name="used"),
@@ -179,7 +193,8 @@ groups = _table(
 )
 """A deleted group's row stays, for its journal; it holds nothing. ``used + reserved <=
 quota_limit`` is guarded by the statement that reserves, not by a CHECK: a limit may be
-lowered below what is used."""
+lowered below what is used. ``versions_keep`` newest versions of a file are kept, and those
+that were replaced less than ``versions_keep_s`` seconds ago; 0 and 0: all of them."""
 
 memberships = _table(
     "memberships",
@@ -418,11 +433,20 @@ versions = _table(
     Column("mime", Text, nullable=False),
     _ref("author_id", "users.id", null=True),
     _time("created_at"),
+    _time("superseded_at", null=True),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("size >= 0", name="size"),
     UniqueConstraint("entry_id", "number"),
     Index("ix_versions_content_id", "content_id"),
+    Index(
+        "ix_versions_superseded",
+        "entry_id",
+        "number",
+        postgresql_where=text("superseded_at IS NOT NULL"),
+        sqlite_where=text("superseded_at IS NOT NULL"),
+    ),
 )
+"""``superseded_at``: when a newer version took the place of this one; null: it is the newest."""
 
 uploads = _table(
     "uploads",

@@ -370,6 +370,22 @@ class Groups(Section):
         le=3650 * _DAY_S,
         why="a month is when people miss a file",
     )
+    versions_keep: int = setting(
+        0,
+        "Versions of a file, the current one included, that a new group keeps. 0: no such rule;"
+        " without this and versions_keep_s all are kept.",
+        ge=0,
+        le=1_000_000,
+        why="nothing that somebody stored goes unless somebody wanted that",
+    )
+    versions_keep_s: int = setting(
+        0,
+        "Time in seconds that a new group keeps a version after a newer one replaced it. 0: no"
+        " such rule. With versions_keep, a version goes when neither keeps it.",
+        ge=0,
+        le=3650 * _DAY_S,
+        why="nothing that somebody stored goes unless somebody wanted that",
+    )
 
 
 class Gc(Section):

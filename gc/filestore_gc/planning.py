@@ -78,6 +78,7 @@ async def make_plan(db: Database, process_id: str, terms: Terms) -> Plan:
     plan.reaped = Reaped(
         uploads=due.uploads,
         entries=due.entries,
+        versions=due.versions,
         contents=due.contents,
         unfinished=due.unfinished,
     )

@@ -13,7 +13,7 @@ from typing import Final
 from filestore.acts import tree
 from filestore.acts.uploads import expire_if_due
 from filestore.errors import NotFound
-from filestore.meta import entries, gc_reaper, uploads
+from filestore.meta import entries, gc_reaper, retention, uploads
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
 from filestore.model import SYSTEM
@@ -24,6 +24,10 @@ BATCH: Final = 100
 """Blocks, uploads or entries that are looked at together."""
 RELEASE_BATCH: Final = 1000
 """References removed in one transaction: some milliseconds, whatever the size of the file."""
+
+
+PRUNE_BATCH: Final = 100
+"""Versions of one file removed in one transaction, each with the lock of its content."""
 
 
 async def _carry_on() -> None:
@@ -49,10 +53,20 @@ class Reaper:
         """
         expired = await self.expire_uploads()
         purged, freed = await self.purge_trash()
+        pruned, saved = await self.prune_versions()
         released, references = await self.release_contents()
         unfinished = await self.condemn_unfinished()
         found = await self.list_unlisted() if thorough else 0
-        return Reaped(expired, purged, freed, released, references, unfinished, found)
+        return Reaped(
+            uploads=expired,
+            entries=purged,
+            versions=pruned,
+            bytes=freed + saved,
+            contents=released,
+            references=references,
+            unfinished=unfinished,
+            found=found,
+        )
 
     async def expire_uploads(self) -> int:
         """Ends uploads whose time has run out, each under its lock; how many."""
@@ -76,6 +90,15 @@ class Reaper:
                 size = await self.db.transact(act)
                 done += size is not None
                 freed += size or 0
+        return done, freed
+
+    async def prune_versions(self) -> tuple[int, int]:
+        """Removes versions that their group's rule does not keep; how many, and bytes of quota."""
+        done, freed, after = 0, 0, ""
+        while due := await self.db.read(partial(retention.due_files, after=after, limit=BATCH)):
+            for after, group_id in due:
+                count, size = await self._prune(after, group_id)
+                done, freed = done + count, freed + size
         return done, freed
 
     async def release_contents(self) -> tuple[int, int]:
@@ -110,6 +133,15 @@ class Reaper:
             done, after = done + len(ids), ids[-1]
         return done
 
+    async def _prune(self, entry_id: str, group_id: str) -> tuple[int, int]:
+        done, freed, count = 0, 0, PRUNE_BATCH
+        act = partial(_prune, entry_id=entry_id, group_id=group_id)
+        while count == PRUNE_BATCH:
+            await self.keep()
+            count, size = await self.db.transact(act)
+            done, freed = done + count, freed + size
+        return done, freed
+
     async def _release(self, content_id: int) -> int:
         removed = 0
         act = partial(gc_reaper.release_batch, content_id=content_id, limit=RELEASE_BATCH)
@@ -139,3 +171,11 @@ async def _purge(tx: Tx, entry_id: str, group_id: str) -> int | None:
         return await tree.purge(tx, SYSTEM, group_id, entry_id)
     except NotFound:
         return None
+
+
+async def _prune(tx: Tx, entry_id: str, group_id: str) -> tuple[int, int]:
+    """How many versions went, and bytes of quota. The group may be gone meanwhile."""
+    try:
+        return await tree.prune_versions(tx, SYSTEM, group_id, entry_id, limit=PRUNE_BATCH)
+    except NotFound:
+        return 0, 0

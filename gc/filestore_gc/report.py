@@ -60,10 +60,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What the reaper ended, or would."""
+    """What the reaper ended, or would. ``bytes``: of quota."""
 
     uploads: int = 0
     entries: int = 0
+    versions: int = 0
     bytes: int = 0
     contents: int = 0
     references: int = 0

@@ -37,6 +37,8 @@ async def test_a_group_is_created_shown_and_listed_with_its_figures(admin: Api) 
         "reserved_bytes": 0,
         "free_bytes": 1000,
         "trash_retention_s": 30 * 86_400,
+        "versions_keep": 0,
+        "versions_keep_s": 0,
         "role": "manager",
     }
     for ref in (group["id"], "Maths", "maths", "MATHS"):
@@ -112,6 +114,18 @@ async def test_only_a_site_admin_sets_the_quota(cast: Cast) -> None:
     assert (await cast.admin.patch(f"{GROUPS}/maths", {"quota_bytes": 5})).json["quota_bytes"] == 5
     changed = await cast.manager.patch(f"{GROUPS}/maths", {"trash_retention_s": 7})
     assert changed.json["trash_retention_s"] == 7
+
+
+async def test_a_manager_says_which_versions_are_kept(cast: Cast) -> None:
+    rule = {"versions_keep": 10, "versions_keep_s": 7 * 86_400}
+    changed = (await cast.manager.patch(f"{GROUPS}/maths", rule)).json
+    assert {name: changed[name] for name in rule} == rule
+    changed = (await cast.manager.patch(f"{GROUPS}/maths", {"versions_keep": 0})).json
+    assert (changed["versions_keep"], changed["versions_keep_s"]) == (0, 7 * 86_400)
+    assert (await cast.manager.patch(f"{GROUPS}/maths", {"versions_keep": -1})).status == 400
+    assert (await cast.member.patch(f"{GROUPS}/maths", rule)).status == 403
+    made = await cast.admin.post(GROUPS, {"name": "own rule", **rule})
+    assert {name: made.json[name] for name in rule} == rule
 
 
 async def test_an_empty_group_is_deleted_and_its_name_is_free_again(

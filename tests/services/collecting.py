@@ -26,6 +26,7 @@ from filestore.meta.tables import (
     leases,
     processes,
     uploads,
+    versions,
 )
 from filestore.model import KIB, ChunkerParams
 from filestore.names import parse_name
@@ -47,6 +48,7 @@ _TIMES: Final = (
     (gc_queue, ("queued_at", "not_before", "removed_at")),
     (uploads, ("expires_at", "expires_cap_at")),
     (entries, ("deleted_at",)),
+    (versions, ("superseded_at",)),
     (leases, ("taken_at", "ended_at")),
 )
 

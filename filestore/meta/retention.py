@@ -1,0 +1,83 @@
+"""Which versions of files are not kept any more, by the rule of their group.
+
+A group keeps the newest ``versions_keep`` versions of a file, and those that were replaced
+less than ``versions_keep_s`` seconds ago. 0 says that there is no such rule; without any rule
+all versions stay. The current version always stays.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from filestore.meta.database import Tx
+from filestore.meta.tables import entries, groups, now_us, versions
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Versions of one file that went: how many, their bytes, what they referred to."""
+
+    versions: int
+    bytes: int
+    content_ids: list[int]
+
+
+def is_version_due() -> sa.ColumnElement[bool]:
+    """That a row of ``versions`` joined with ``entries`` and ``groups`` is not kept any more.
+
+    Numbers have no gaps among the versions that are left, because only the oldest ever go.
+    """
+    kept_us = groups.c.versions_keep_s * sa.literal(1_000_000, sa.BigInteger)
+    has_rule = sa.or_(groups.c.versions_keep > 0, groups.c.versions_keep_s > 0)
+    is_beyond = versions.c.number <= entries.c.last_number - groups.c.versions_keep
+    is_old = versions.c.superseded_at + kept_us <= now_us()
+    return sa.and_(
+        has_rule,
+        versions.c.superseded_at.is_not(None),
+        versions.c.number < entries.c.current_number,
+        sa.or_(groups.c.versions_keep == 0, is_beyond),
+        sa.or_(groups.c.versions_keep_s == 0, is_old),
+    )
+
+
+def due_versions() -> sa.Join:
+    """What :func:`is_version_due` is asked of."""
+    joined = versions.join(entries, entries.c.id == versions.c.entry_id)
+    return joined.join(groups, groups.c.id == entries.c.group_id)
+
+
+async def due_files(tx: Tx, *, after: str, limit: int) -> list[tuple[str, str]]:
+    """(entry, group) of files behind entry ``after`` with versions that are not kept, by id.
+
+    Costs a walk over the versions that were replaced, in groups with a rule.
+    """
+    rows = await tx.execute(
+        sa.select(entries.c.id, entries.c.group_id)
+        .select_from(due_versions())
+        .where(is_version_due(), entries.c.id > after)
+        .distinct()
+        .order_by(entries.c.id)
+        .limit(limit)
+    )
+    return [(row.id, row.group_id) for row in rows]
+
+
+async def remove_due(tx: Tx, entry_id: str, *, limit: int) -> Removed:
+    """Removes the oldest versions of a file that are not kept, up to ``limit``.
+
+    The caller holds the group's row and the entry, so neither rule nor numbers move.
+    """
+    some = (
+        sa.select(versions.c.id)
+        .select_from(due_versions())
+        .where(is_version_due(), versions.c.entry_id == entry_id)
+        .order_by(versions.c.number)
+        .limit(limit)
+    )
+    gone = await tx.execute(
+        sa.delete(versions)
+        .where(versions.c.id.in_(some))
+        .returning(versions.c.size, versions.c.content_id)
+    )
+    rows = gone.all()
+    return Removed(len(rows), sum(row.size for row in rows), [row.content_id for row in rows])
