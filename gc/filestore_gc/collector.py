@@ -23,7 +23,7 @@ from filestore.meta.database import Database, Tx
 from filestore.meta.log import audit, emit
 from filestore.model import SYSTEM, Actor
 from filestore.settings import Settings
-from filestore_gc.guards import CollectorStore, find_refusal
+from filestore_gc.guards import CollectorStore, find_refusal, raise_epoch
 from filestore_gc.judging import SECOND_US, Terms
 from filestore_gc.lease import NAME, Lease, TakenOver, Turn
 from filestore_gc.pacing import Pace
@@ -59,6 +59,7 @@ class _Order:
     terms: Terms
     actor: Actor = SYSTEM
     is_asked: bool = False
+    is_first: bool = False
     thorough: bool = True
 
 
@@ -75,6 +76,8 @@ class Collector:
         self._lease = Lease(db, process_id)
         self._pace = Pace(tuning.removals_per_s)
         self._runs = 0
+        self._has_begun = False
+        self._complaint: Problem | None = None
 
     def __repr__(self) -> str:
         return f"<Collector of {self._process_id}, {self._runs} runs, {self._lease!r}>"
@@ -123,7 +126,10 @@ class Collector:
             if turn is None:
                 return None
             thorough = self._runs % THOROUGH_EVERY == 0
-            return await self._run(turn, _Order(self._terms(None), thorough=thorough))
+            order = _Order(self._terms(None), is_first=not self._has_begun, thorough=thorough)
+            report = await self._run(turn, order)
+        self._complain(report)
+        return report
 
     async def run_forever(self, begin: Callable[[], Awaitable[None]] | None = None) -> None:
         """Runs by itself, again and again; an error waits for the next time.
@@ -156,6 +162,8 @@ class Collector:
             reaper = Reaper(self._db, self._process_id, turn.keep)
             outcome.reaped = await reaper.reap(thorough=order.thorough)
             await self._guard(outcome)
+            if outcome.problem is None and order.is_first:
+                await self._begin(outcome)
             if outcome.problem is None:
                 await self._sweep(turn, order, outcome)
         except TakenOver:
@@ -173,6 +181,21 @@ class Collector:
                 outcome.result = Result.REFUSED
         except StoreError as err:
             outcome.fail(err)
+
+    async def _begin(self, outcome: "_Outcome") -> None:
+        """A backup of the database that was made before this process began is older now."""
+        try:
+            await raise_epoch(self._db, self._store)
+            self._has_begun = True
+        except StoreError as err:
+            outcome.fail(err)
+
+    def _complain(self, report: Report) -> None:
+        """Says in the log why nothing is collected, once for each reason."""
+        if report.problem is not None and report.problem != self._complaint:
+            code, reason = report.problem.code, report.problem.reason
+            _log.error("gc.not_collected", result=report.result.value, code=code, reason=reason)
+        self._complaint = report.problem
 
     async def _sweep(self, turn: Turn, order: _Order, outcome: "_Outcome") -> None:
         way = Way(

@@ -4,10 +4,11 @@ Guards judge only what no committed release explains. A store whose last file wa
 collected to nothing; one whose references have vanished is left alone. There is no option to
 force it.
 
-The *epoch* is a number in the database and in the store's identity mark. It is raised before
-a collection dooms its first block, in the database first. So a database that was restored
-from a backup older than the last such collection has a smaller one than its store, and the
-blocks that it still counts on may be gone.
+The *epoch* is a number in the database and in the store's identity mark. It is raised when the
+collector of a process begins, and before a collection dooms its first block; in the database
+first, and under the lease. So a database that was restored from a backup has a smaller one
+than its store: the blocks that it still counts on may be gone, and the store may hold files
+that it does not know.
 """
 
 from typing import Final, Protocol
@@ -46,9 +47,20 @@ async def find_refusal(db: Database, store: StoreIdentity) -> Problem | None:
 
     :raises StoreUnavailable: the store cannot be read, so nothing may be concluded.
     """
-    found = await db.read(instance.find_instance)
-    wrong = judge_identity(found, await store.read_identity())
+    wrong = await _judge_both(db, store)
     return wrong or await db.read(_judge_database)
+
+
+async def _judge_both(db: Database, store: StoreIdentity) -> Problem | None:
+    """Whether both belong together. Another process may raise the epoch between the two looks,
+    so what is wrong is only believed when the database has not moved meanwhile."""
+    found = await db.read(instance.find_instance)
+    while True:
+        wrong = judge_identity(found, await store.read_identity())
+        again = await db.read(instance.find_instance) if wrong is not None else found
+        if again == found:
+            return wrong
+        found = again
 
 
 def judge_identity(database: Instance | None, mark: tuple[str, int] | None) -> Problem | None:

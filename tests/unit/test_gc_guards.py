@@ -1,13 +1,17 @@
 """What a collection refuses, and that a refusal changes nothing that was stored."""
 
+import asyncio
+
+import pytest
 import sqlalchemy as sa
+import structlog.testing
 
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Tx
-from filestore.meta.instance import find_instance
+from filestore.meta.instance import Instance, find_instance
 from filestore.meta.tables import blocks, content_blocks, instance
 from filestore.model import KIB
-from filestore_gc import Result
+from filestore_gc import Collector, Result
 from tests.services.collecting import acts, block_rows, collector_of, delete, objects, start
 from tests.services.hot_path import DOMAIN, Process, Site, random_bytes
 
@@ -67,6 +71,57 @@ async def test_a_collection_that_dooms_nothing_raises_no_epoch(any_site: Site) -
     before = await process.db.read(find_instance)
     await collector_of(process, grace_s=3600).run_once()
     assert await process.db.read(find_instance) == before
+
+
+async def test_the_first_run_by_itself_of_a_process_raises_the_epoch_once(any_site: Site) -> None:
+    process = await start(any_site)
+    before = await process.db.read(find_instance)
+    assert before is not None
+    collector = collector_of(process, rest_s=0)
+    for _ in range(3):
+        assert await collector.run_if_due() is not None
+    raised = Instance(before.store_id, before.epoch + 1)
+    assert await process.db.read(find_instance) == raised
+    assert await process.store.read_identity() == (raised.store_id, raised.epoch)
+
+
+async def test_a_database_from_a_backup_before_the_last_start_is_refused_in_report_and_log(
+    any_site: Site,
+) -> None:
+    process = await _with_a_deleted_file(any_site)
+    backup = await process.db.read(find_instance)
+    assert backup is not None
+    await collector_of(process, rest_s=0, grace_s=3600).run_if_due()
+    await process.change(instance.update().values(epoch=backup.epoch))
+
+    with structlog.testing.capture_logs() as logged:
+        late = collector_of(process, rest_s=0)
+        reports = [await late.run_if_due() for _ in range(2)]
+
+    assert [report.result for report in reports if report] == [Result.REFUSED] * 2
+    (complaint,) = [line for line in logged if line["event"] == "gc.not_collected"]
+    assert (complaint["code"], complaint["log_level"]) == ("database-older", "error")
+    assert "restored from an older backup" in complaint["reason"]
+    assert await process.db.read(find_instance) == backup, "a refusal raises nothing"
+    await _refused(process, "database-older")
+
+
+@pytest.mark.needs("postgres")
+async def test_processes_that_begin_at_once_take_nobody_for_older(postgres_site: Site) -> None:
+    processes = [await start(postgres_site) for _ in range(3)]
+    collectors = [collector_of(process, rest_s=0) for process in processes]
+
+    async def begin(collector: Collector) -> None:
+        while (report := await collector.run_if_due()) is None:
+            continue
+        assert report.result is Result.NOTHING
+
+    async def plan(collector: Collector) -> None:
+        assert (await collector.plan()).problem is None
+
+    await asyncio.gather(*map(begin, collectors), *map(plan, collectors * 3))
+    found = await processes[0].db.read(find_instance)
+    assert found is not None and found.epoch == 1 + len(processes)
 
 
 async def test_files_without_any_reference_left_are_refused(any_site: Site) -> None:
