@@ -26,6 +26,8 @@ from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import running_hot_path
 from filestore_gc import running_collector
+from filestore_gc.jobs import running_jobs
+from filestore_gc.kinds import Ground, known_kinds
 
 HEARTBEAT_S: Final = 10.0
 """How often a process says that it is alive; after six missed ones it counts as dead
@@ -74,6 +76,8 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         collector = await stack.enter_async_context(
             running_collector(settings, db, store, process_id, begin=attachment.wait)
         )
+        kinds = known_kinds(Ground(db, store, collector))
+        jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
         services = Services(
             settings=settings,
             db=db,
@@ -82,6 +86,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             transfers=hot.transfers,
             egress=hot.egress,
             collector=collector,
+            jobs=jobs,
         )
         work = _together([partial(_beat, db, process_id), attachment.keep_trying])
         background = await stack.enter_async_context(_running(work))

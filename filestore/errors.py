@@ -203,6 +203,12 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("范围无法满足", "文件有 {size} 字节；请求的范围不在其中。"),
     ),
     # 422, 423, 429, 460: what the bytes say, and when
+    "unknown-kind": _spec(
+        422,
+        ("No such kind of job", "There is no kind of job called {kind}; there are: {known}."),
+        ("没有这种任务", "没有名为 {kind} 的任务类型；可用的有：{known}。"),
+        exit_code=EXIT_USAGE,
+    ),
     "digest-mismatch": _spec(
         422,
         (
@@ -482,6 +488,10 @@ class CodedBody(FilestoreError):
 
 class RangeNotSatisfiable(FilestoreError):
     code = "range-not-satisfiable"
+
+
+class UnknownKind(FilestoreError):
+    code = "unknown-kind"
 
 
 class DigestMismatch(FilestoreError):

@@ -72,6 +72,20 @@ class UploadState(StrEnum):
     FAILED = "failed"
 
 
+class JobState(StrEnum):
+    """Long work that somebody asked for; only the first two are not the end."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
 class Protocol(StrEnum):
     """One upload speaks one protocol from beginning to end."""
 

@@ -8,6 +8,7 @@ from filestore.http import (
     files,
     groups,
     health,
+    jobs,
     members,
     openapi,
     people,
@@ -25,7 +26,7 @@ from filestore.settings import Settings
 
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
-    *(tus, uploads, files, tree, trash),
+    *(tus, uploads, files, tree, trash, jobs),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from filestore.transfer.egress import Egress
     from filestore.transfer.service import Transfers
     from filestore_gc import Collector
+    from filestore_gc.jobs import Jobs
 
 MAX_JSON_BYTES: Final = 64 * 1024
 """The largest body of a JSON request. The largest honest one is a page of ids."""
@@ -60,6 +61,7 @@ class Services:
     transfers: "Transfers"
     egress: "Egress"
     collector: "Collector"
+    jobs: "Jobs"
 
 
 class Body(BaseModel):
@@ -208,7 +210,7 @@ class Call:
         return bytes(received)
 
 
-def checked(model: type[M], value: bytes | dict[str, str]) -> M:
+def checked(model: type[M], value: bytes | Mapping[str, object]) -> M:
     """``value`` as ``model``.
 
     :raises BadRequest: names the first wrong field, and all of them in ``errors``.

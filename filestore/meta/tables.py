@@ -35,6 +35,7 @@ from filestore.model import (
     Codec,
     ContentState,
     EntryKind,
+    JobState,
     Protocol,
     Role,
     UploadState,
@@ -558,3 +559,47 @@ leases = _table(
 )
 """Work that one process does at a time, and how its last turn ended. A holder that is dead
 (``processes``) has let go."""
+
+jobs = _table(
+    "jobs",
+    _id(),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("progress", Text),
+    Column("report", Text),
+    Column("error", Text),
+    Column("actor_id", String(40)),
+    Column("token_id", String(40)),
+    Column("request_id", String(40)),
+    _ref("process_id", "processes.id", null=True),
+    _time("created_at"),
+    _time("started_at", null=True),
+    _time("seen_at", null=True),
+    _time("cancelled_at", null=True),
+    _time("ended_at", null=True),
+    _one_of("state", JobState, "state"),
+    CheckConstraint("length(kind) > 0", name="kind"),
+    CheckConstraint(
+        "state <> 'running' OR (process_id IS NOT NULL AND started_at IS NOT NULL"
+        " AND seen_at IS NOT NULL)",
+        name="running_has_process",
+    ),
+    CheckConstraint("(state IN ('queued', 'running')) = (ended_at IS NULL)", name="ended"),
+    Index(
+        "uq_jobs_running",
+        "kind",
+        unique=True,
+        postgresql_where=text("state = 'running'"),
+        sqlite_where=text("state = 'running'"),
+    ),
+    Index(
+        "ix_jobs_open",
+        "created_at",
+        postgresql_where=text("state IN ('queued', 'running')"),
+        sqlite_where=text("state IN ('queued', 'running')"),
+    ),
+    Index("ix_jobs_created_at", "created_at", "id"),
+)
+"""Long work that was asked for. ``parameters``, ``progress``, ``report`` and ``error`` are
+JSON. ``cancelled_at``: when somebody asked to end it."""

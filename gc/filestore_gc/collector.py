@@ -52,6 +52,11 @@ class Tuning:
     workers: int = 4
 
 
+Keep = Callable[[], Awaitable[None]]
+Tell = Callable[[Json], None]
+"""Is told how far a run is, between its transactions. Cheap, and asked often."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Order:
     """One run: by which terms, for whom, and how much it is to find out."""
@@ -61,6 +66,7 @@ class _Order:
     is_asked: bool = False
     is_first: bool = False
     thorough: bool = True
+    tell: Tell | None = None
 
 
 class Collector:
@@ -104,7 +110,9 @@ class Collector:
             problem=found.problem,
         )
 
-    async def run_once(self, *, grace_s: int | None = None, actor: Actor = SYSTEM) -> Report:
+    async def run_once(
+        self, *, grace_s: int | None = None, actor: Actor = SYSTEM, tell: Tell | None = None
+    ) -> Report:
         """Reaps, collects and removes to the end, as far as the grace allows.
 
         Waits for a collection under way first; whoever asks bounds the wait. ``grace_s``
@@ -113,7 +121,9 @@ class Collector:
 
         :raises DatabaseUnavailable: what is done is done. Safe to repeat.
         """
-        order = _Order(self._terms(grace_s), actor, is_asked=True)
+        order = _Order(self._terms(grace_s), actor, is_asked=True, tell=tell)
+        if tell is not None:
+            tell({"stage": "waiting"})
         async with self._lease.waiting() as turn:
             return await self._run(turn, order)
 
@@ -158,14 +168,15 @@ class Collector:
         started_at = await self._db.read(gc_figures.clock)
         before = await self._db.read(partial(leases.last_turn, name=NAME))
         outcome = _Outcome()
+        keep = partial(_keep, turn, order, outcome)
         try:
-            reaper = Reaper(self._db, self._process_id, turn.keep)
+            reaper = Reaper(self._db, self._process_id, keep)
             outcome.reaped = await reaper.reap(thorough=order.thorough)
             await self._guard(outcome)
             if outcome.problem is None and order.is_first:
                 await self._begin(outcome)
             if outcome.problem is None:
-                await self._sweep(turn, order, outcome)
+                await self._sweep(order, outcome, keep)
         except TakenOver:
             outcome.result = Result.TAKEN_OVER
         report = await self._report(order, started_at, outcome)
@@ -197,14 +208,15 @@ class Collector:
             _log.error("gc.not_collected", result=report.result.value, code=code, reason=reason)
         self._complaint = report.problem
 
-    async def _sweep(self, turn: Turn, order: _Order, outcome: "_Outcome") -> None:
+    async def _sweep(self, order: _Order, outcome: "_Outcome", keep: Keep) -> None:
+        outcome.stage = "collecting"
         way = Way(
             terms=order.terms,
             queued_until=await self._db.read(gc_figures.clock),
             workers=self._tuning.workers,
             patient=order.is_asked,
         )
-        sweep = Sweep(self._db, self._store, way, pace=self._pace, keep=turn.keep)
+        sweep = Sweep(self._db, self._store, way, pace=self._pace, keep=keep)
         outcome.swept = sweep.done
         try:
             await sweep.run()
@@ -241,6 +253,7 @@ class Collector:
 class _Outcome:
     """What a run has come to so far."""
 
+    stage: str = "reaping"
     result: Result = Result.DONE
     problem: Problem | None = None
     reaped: Reaped = field(default_factory=Reaped)
@@ -248,6 +261,21 @@ class _Outcome:
 
     def fail(self, err: StoreError) -> None:
         self.result, self.problem = Result.FAILED, Problem(err.code, str(err))
+
+
+async def _keep(turn: Turn, order: _Order, outcome: _Outcome) -> None:
+    """Goes on while it is this process's turn, and says how far it is."""
+    await turn.keep()
+    if order.tell is not None:
+        swept = outcome.swept
+        order.tell(
+            {
+                "stage": outcome.stage,
+                "condemned": swept.condemned,
+                "blocks": swept.freed.blocks,
+                "bytes": swept.freed.bytes,
+            }
+        )
 
 
 @contextlib.asynccontextmanager

@@ -171,6 +171,14 @@ class Tally:
         """Ids of the groups that appear."""
         return {group for group, _, _ in self._sums if group is not None}
 
+    @property
+    def blocks(self) -> int:
+        return sum(blocks for blocks, _ in self._sums.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self._sums.values())
+
     def add_task(self, task: Task) -> None:
         """One block."""
         self.add(task.group_id, task.reason, task.now - task.queued_at, 1, task.size)

@@ -112,6 +112,18 @@ ROWS: list[tuple[str, Values]] = [
     ),
     ("gc_queue", {"block_id": 1, "not_before": 1, "reason": "released", "queued_at": 1}),
     ("leases", {"name": "gc", "process_id": "prc_1", "turn": 1, "taken_at": 1}),
+    (
+        "jobs",
+        {
+            "id": "job_1",
+            "kind": "gc",
+            "state": "running",
+            "parameters": "{}",
+            "process_id": "prc_1",
+            "started_at": 1,
+            "seen_at": 1,
+        },
+    ),
 ]
 """A small database in which everything is right and every foreign key is in use."""
 
@@ -173,6 +185,11 @@ CHANGES: list[tuple[str, Values]] = [
     ("ck_quota_journal_moves", {"delta_used": 0}),
     ("ck_gc_queue_attempts", {"attempts": -1}),
     ("ck_leases_turn", {"turn": 0}),
+    ("ck_jobs_state", {"state": "paused", "ended_at": 1}),
+    ("ck_jobs_kind", {"kind": ""}),
+    ("ck_jobs_running_has_process", {"process_id": None}),
+    ("ck_jobs_ended", {"state": "done"}),
+    ("ck_jobs_ended", {"ended_at": 1}),
 ]
 """Changes of a right row, each of which one CHECK refuses. ``id`` picks the row."""
 
@@ -196,6 +213,7 @@ TWINS: list[tuple[str, Values]] = [
     ("pk_quota_journal", {}),
     ("pk_gc_queue", {}),
     ("pk_leases", {}),
+    ("uq_jobs_running", {"id": "job_2"}),
 ]
 """Copies of a right row with other values, each of which one unique constraint refuses."""
 
@@ -205,6 +223,7 @@ COUNTERPARTS: list[tuple[str, Values]] = [
     ("blocks", {"id": 2, "generation": "1" * 16, "state": "condemned"}),
     ("blocks", {"id": 2, "generation": "1" * 16, "state": "uploading"}),
     ("uploads", {"id": "upl_2", "state": "expired"}),
+    ("jobs", {"id": "job_2", "state": "queued"}),
 ]
 """Copies that the partial indexes let pass, because they are not living, live or open."""
 
