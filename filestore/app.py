@@ -15,13 +15,13 @@ import structlog
 from aiohttp import web
 
 from filestore.acts.begin import begin
-from filestore.attaching import Attachment, make_backend
+from filestore.attaching import Attachment, join, make_backend
 from filestore.errors import CannotStart, DatabaseUnavailable
 from filestore.http.application import make_application
 from filestore.http.call import Services
 from filestore.http.connection import make_runner
 from filestore.meta.database import Database, open_database
-from filestore.meta.processes import end_process, insert_process, note_alive
+from filestore.meta.processes import note_alive
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import running_hot_path
@@ -65,10 +65,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         db = await open_database(settings.database_url, pool_size=settings.database.pool_size)
         stack.push_async_callback(db.close)
         instance = await begin(db, _keeper(settings.server.data / ADMIN_TOKEN))
-        process_id = await db.transact(
-            lambda tx: insert_process(tx, host=socket.gethostname(), pid=os.getpid())
-        )
-        stack.push_async_callback(_leave, db, process_id)
+        process_id = await join(stack, db)
         attachment = Attachment(db, instance, make_backend(stack, settings, process_id))
         store = attachment.gate
         await attachment.attempt()
@@ -162,12 +159,6 @@ async def _beat(db: Database, process_id: str) -> None:
             continue
         if not is_known:
             raise CannotStart(reason=f"process {process_id} was taken for dead; start it again")
-
-
-async def _leave(db: Database, process_id: str) -> None:
-    """Says good-bye. Without it the others wait for the silence, so failing is no harm."""
-    with contextlib.suppress(DatabaseUnavailable):
-        await db.transact(lambda tx: end_process(tx, process_id))
 
 
 def _keeper(path: Path) -> Callable[[str], Coroutine[Any, Any, None]]:

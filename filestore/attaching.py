@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -11,16 +13,33 @@ from filestore.blocks.backend import Backend
 from filestore.blocks.gated import GatedStore
 from filestore.blocks.open import guard_store, make_store
 from filestore.blocks.retrying import RetryPolicy
-from filestore.errors import CannotStart, StoreUnavailable
+from filestore.errors import CannotStart, DatabaseUnavailable, StoreUnavailable
 from filestore.meta.database import Database
 from filestore.meta.instance import Instance, has_live_blocks
-from filestore.meta.processes import living_processes
+from filestore.meta.processes import end_process, insert_process, living_processes
 from filestore.settings import Settings
 
 ATTACH_S: Final = 5.0
 """How long to wait before a store that did not answer at the start is tried again."""
 
 _log: Final = structlog.get_logger("filestore.app")
+
+
+async def join(stack: contextlib.AsyncExitStack, db: Database) -> str:
+    """The id of this process among those that work on the database; ``stack`` says good-bye.
+
+    Without the good-bye the others wait for the silence, so that failing is no harm.
+    """
+    process_id = await db.transact(
+        lambda tx: insert_process(tx, host=socket.gethostname(), pid=os.getpid())
+    )
+
+    async def leave() -> None:
+        with contextlib.suppress(DatabaseUnavailable):
+            await db.transact(lambda tx: end_process(tx, process_id))
+
+    stack.push_async_callback(leave)
+    return process_id
 
 
 def make_backend(stack: contextlib.AsyncExitStack, settings: Settings, process_id: str) -> Backend:

@@ -14,6 +14,7 @@ import typer
 from filestore import __version__
 from filestore.cli import files, transfers
 from filestore.cli.failure import language_of, report, report_usage
+from filestore.cli.gc import gc_app
 from filestore.cli.groups import group_app, member_app, quota_app
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
@@ -103,6 +104,7 @@ _GROUPS: Final = {
     "quota": quota_app,
     "user": user_app,
     "token": token_app,
+    "gc": gc_app,
 }
 
 

@@ -8,6 +8,7 @@ from typing import Self
 from filestore.client.download import Download, Downloaded
 from filestore.client.files import Files
 from filestore.client.groups import Groups
+from filestore.client.jobs import Jobs
 from filestore.client.people import Tokens, Users
 from filestore.client.retry import TRANSFERS, RetryPolicy
 from filestore.client.state import TransferRecords, default_state_folder
@@ -49,6 +50,7 @@ class Client:
         self.trash = Trash(self._transport)
         self.files = Files(self._transport)
         self.uploads = Uploads(self._transport)
+        self.jobs = Jobs(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"
