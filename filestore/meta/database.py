@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -211,7 +212,11 @@ _WRITER_PRAGMAS: Final = (
 
 
 def _set_up_sqlite(engine: AsyncEngine, *, begin: str, pragmas: tuple[str, ...]) -> None:
-    """Takes the beginning of transactions from the driver, which would begin them late."""
+    """Takes the beginning of transactions from the driver, which would begin them late.
+
+    Also ends them where they are broken off: SQLite keeps a closed connection, and the lock of
+    its transaction, for as long as a traceback somewhere holds an answer that nobody fetched.
+    """
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
@@ -220,6 +225,11 @@ def _set_up_sqlite(engine: AsyncEngine, *, begin: str, pragmas: tuple[str, ...])
         for pragma in pragmas:
             cursor.execute(pragma)
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def _break_off(connection: Any, _record: object, _error: object) -> None:
+        with contextlib.suppress(sqlite3.Error):  # it is broken: there is nothing to end
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: sa.Connection) -> None:

@@ -102,6 +102,33 @@ async def test_transactions_cancelled_at_any_step_leave_nothing_half(db: Databas
         assert (f"{number}-a" in found) == (f"{number}-b" in found)
 
 
+async def test_a_transaction_cancelled_while_it_reads_locks_nobody_out(db: Database) -> None:
+    """The answer that nobody fetched is alive in the traceback, and with it a closed connection."""
+    kept: list[BaseException] = []
+
+    async def act(tx: Tx) -> None:
+        await tx.execute(domains.update().values(created_at=1))
+        for _ in range(4):
+            await tx.execute(sa.select(domains))
+
+    async def run() -> None:
+        try:
+            await db.transact(act)
+        except asyncio.CancelledError as err:
+            kept.append(err)
+
+    await db.transact(lambda tx: tx.execute(domains.insert(), [{"id": f"{n}"} for n in range(50)]))
+    for number in range(60):
+        running = asyncio.create_task(run())
+        for _ in range(number):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait((running,))
+        async with asyncio.timeout(4):  # SQLite waits 5 s for a lock
+            await db.transact(lambda tx: tx.execute(domains.update().values(created_at=2)))
+    assert kept
+
+
 async def test_a_read_sees_what_was_committed_and_ends_its_transaction(db: Database) -> None:
     await db.transact(lambda tx: tx.execute(domains.insert().values(id="one")))
     assert await _domains(db) == ["one"]
