@@ -28,6 +28,7 @@ from filestore.transfer.assembly import running_hot_path
 from filestore_gc import running_collector
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
+from filestore_gc.metrics import running_figures
 
 HEARTBEAT_S: Final = 10.0
 """How often a process says that it is alive; after six missed ones it counts as dead
@@ -75,10 +76,12 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         )
         kinds = known_kinds(Ground(db, store, collector))
         jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
+        metrics = Metrics()
+        await stack.enter_async_context(running_figures(db, metrics.registry))
         services = Services(
             settings=settings,
             db=db,
-            metrics=Metrics(),
+            metrics=metrics,
             store=store,
             transfers=hot.transfers,
             egress=hot.egress,

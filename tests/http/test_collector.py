@@ -120,3 +120,12 @@ async def test_a_service_stops_in_time_while_the_store_does_not_answer_a_removal
     assert last is not None and (last.process_id, last.result) == (None, "stopped")
     assert await db.read(lambda tx: tx.scalar(sa.select(blocks.c.state))) == "deleting"
     await db.close()
+
+
+async def test_its_figures_are_among_the_metrics_of_the_service(admin: Api) -> None:
+    async with asyncio.timeout(20):
+        text = ""
+        while 'filestore_blocks{state="live"} 0.0' not in text:
+            text = (await admin.get("/metrics")).body.decode()
+    assert "filestore_gc_queue_blocks 0.0" in text
+    assert 'filestore_gc_last_run_result{result="refused"} 0.0' in text
