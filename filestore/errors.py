@@ -273,6 +273,12 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("数据库不可用", "数据库目前没有响应。请重试。"),
         retryable=True,
     ),
+    "overloaded": _spec(
+        503,
+        ("The server is busy", "Too many transfers are under way at once. Try again."),
+        ("服务器繁忙", "同时进行的传输过多。请重试。"),
+        retryable=True,
+    ),
     "verifying": _spec(
         503,
         (
@@ -542,6 +548,12 @@ class StoreFull(StoreError):
 
 class DatabaseUnavailable(FilestoreError):
     code = "database-unavailable"
+
+
+class Overloaded(FilestoreError):
+    """The memory for transfers was used by others for too long. Safe to retry."""
+
+    code = "overloaded"
 
 
 class Verifying(FilestoreError):

@@ -24,8 +24,9 @@ LINGER_S = 1.0
 would reset the connection, and the client could lose the answer; long waiting reads for
 nothing what the client still sends."""
 
-READ_BUFFER = 64 * KIB
-"""Bytes that a socket may hold for a request; counted in the memory budget of transfers."""
+READ_BUFFER = 16 * KIB
+"""Bytes that are taken from a socket at once: three times this is what a connection holds of
+a body that nobody reads. Bodies that are read fast get more."""
 
 
 _DUPLICATE = re.compile(r"Duplicate '([A-Za-z-]{1,40})' header")

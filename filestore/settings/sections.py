@@ -304,6 +304,13 @@ class Transfer(Section):
         le=60,
         why="a holder only has to store what it has; the client asks again anyway",
     )
+    memory_wait_s: float = setting(
+        30.0,
+        "Time in seconds that a transfer waits for memory before it is told to come again.",
+        ge=1,
+        le=600,
+        why="below the 60 s after which common proxies give up; slow clients let go in less",
+    )
 
 
 class Uploads(Section):

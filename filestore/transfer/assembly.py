@@ -11,7 +11,7 @@ from filestore.acts.uploads import Limits
 from filestore.blocks.backend import Backend
 from filestore.blocks.verified import VerifiedReader
 from filestore.meta.database import Database
-from filestore.model import ChunkerParams
+from filestore.model import MAX_BLOCK_SIZE, ChunkerParams
 from filestore.settings import Settings
 from filestore.transfer.background import run_forever
 from filestore.transfer.budget import MemoryBudget
@@ -50,8 +50,9 @@ async def running_hot_path(
 
     ``params`` is how new contents are cut; those begun before keep their own.
 
-    Of the memory budget, uploads get a half, downloads three eighths, and the cache of tails
-    an eighth: a crowd of slow readers cannot keep uploads from memory, nor the other way.
+    Of the memory budget, uploads get a half, downloads five sixteenths, the cache of tails two
+    and hashing what is stored one: a crowd of slow readers cannot keep uploads from memory,
+    nor the other way.
     """
     total = settings.transfer.memory_budget_bytes
     pool = ThreadPoolExecutor(settings.transfer.threads, thread_name_prefix="filestore-hash")
@@ -65,10 +66,16 @@ async def running_hot_path(
         deadline_s=settings.blocks.put_deadline_s,
         zstd_level=settings.blocks.zstd_level,
     )
-    egress = Egress(
-        db, reader, MemoryBudget(total * 3 // 8), read_ahead=settings.transfer.read_ahead
+    ahead, wait_s = settings.transfer.read_ahead, settings.transfer.memory_wait_s
+    budget = MemoryBudget(total // 2, wait_s=wait_s)
+    egress = Egress(db, reader, MemoryBudget(total * 5 // 16, wait_s=wait_s), read_ahead=ahead)
+    hashing = Egress(
+        db,
+        reader,
+        MemoryBudget(total // 16, wait_s=wait_s),
+        read_ahead=ahead,
+        piece_size=MAX_BLOCK_SIZE,
     )
-    budget = MemoryBudget(total // 2)
     engine = Engine(
         db=db,
         process_id=process_id,
@@ -79,6 +86,7 @@ async def running_hot_path(
         recorder=Recorder(db, placer, expire_s=settings.uploads.expire_after_s),
         reader=reader,
         egress=egress,
+        hashing=hashing,
         digests=DigestKeeper(),
         tails=TailCache(total // 8),
         limits=_limits(settings),

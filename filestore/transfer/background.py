@@ -37,7 +37,7 @@ async def hash_contents(engine: Engine) -> int:
         after, size = found
         state = FileHasher()
         try:
-            async for piece in engine.egress.stored(after, 0, size):
+            async for piece in engine.hashing.stored(after, 0, size):
                 await engine.workers.run(partial(state.update, piece))
         except StoreError as err:
             _log.warning("background.unreadable", content=after, error=str(err))

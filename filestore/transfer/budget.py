@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from filestore.errors import Overloaded
 from filestore.model import MIB
 
 _SHORT: Final = 0.75
@@ -49,8 +50,9 @@ class Grant:
 class MemoryBudget:
     """Hands out grants, in order of asking; waiters hold nothing of what they wait for."""
 
-    def __init__(self, total: int = 192 * MIB) -> None:
+    def __init__(self, total: int = 192 * MIB, *, wait_s: float = 30.0) -> None:
         self.total = total
+        self._wait_s = wait_s
         self.used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._holders: dict[object, _Holder] = {}
@@ -70,20 +72,33 @@ class MemoryBudget:
         return bool(self._waiting)
 
     async def take(self, size: int) -> Grant:
-        """A grant of ``size`` bytes, as soon as there is room; a lone holder always gets it."""
+        """A grant of ``size`` bytes, as soon as there is room; a lone holder always gets it.
+
+        :raises Overloaded: there was no room for ``wait_s``. Holders who wait for more are
+            bounded by this too, so they cannot wait for each other for ever.
+        """
         if self._waiting or not self._fits(size):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((size, turn))
             try:
-                while not turn.done():
-                    self.relieve()
-                    await asyncio.wait((turn,), timeout=_IDLE_S)
+                async with asyncio.timeout(self._wait_s):
+                    while not turn.done():
+                        self.relieve()
+                        await asyncio.wait((turn,), timeout=_IDLE_S)
+            except TimeoutError as err:
+                self._forget(turn, size)
+                raise Overloaded(retry_after_s=5) from err
             except asyncio.CancelledError:
                 self._forget(turn, size)
                 raise
         else:
             self.used += size
         return Grant(self, size)
+
+    def take_now(self, size: int) -> Grant | None:
+        """A grant for what can be done without; never waits. None while memory is not at ease."""
+        grant = Grant(self)
+        return grant if self.grow(grant, size) else None
 
     def grow(self, grant: Grant, size: int) -> bool:
         """Makes a grant larger if memory is at ease and nobody waits; never waits itself."""

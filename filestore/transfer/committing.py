@@ -46,6 +46,11 @@ class Committer:
     def __repr__(self) -> str:
         return f"<Committer of {self._upload.id} at {self.offset}>"
 
+    @property
+    def early_size(self) -> int:
+        """Bytes that wait in memory for the transaction that settles what is staged."""
+        return sum(row.size for row, _ in self._early)
+
     async def add(self, rows: list[Row], placement: Placement, state: FileHasher | None) -> None:
         """Records a batch, or stages it. ``state`` is the file's digest at its end, if known."""
         if not self._is_staged:
@@ -58,7 +63,7 @@ class Committer:
         if early:
             self._early += [(row, placement) for row in early]
             rows = rows[len(early) :]
-        batch = Batch(rows, self.offset, self.offset)
+        batch = Batch(rows, self.offset, self.offset, is_staged=True)
         await self._engine.recorder.record(self._upload, batch, _part(placement, rows))
 
     async def settle(
@@ -105,7 +110,7 @@ class Committer:
 
     def chase(self, goal: int) -> Chase:
         """The task that hashes what is stored, for a digest whose state was lost."""
-        stored = partial(self._engine.egress.stored, self._upload.building)
+        stored = partial(self._engine.hashing.stored, self._upload.building)
         begin = partial(
             Chase,
             stored,
@@ -118,7 +123,7 @@ class Committer:
     async def _commit(
         self, rows: list[Row], placement: Placement, end: int, finish: Finish | None = None
     ) -> None:
-        batch = Batch(rows, self.offset, end)
+        batch = Batch(rows, self.offset, end, is_staged=self._is_staged)
         await self._engine.recorder.record(self._upload, batch, placement, finish=finish)
         self.offset = end
 
@@ -175,7 +180,7 @@ class Committer:
         except TimeoutError as err:
             raise Verifying(retry_after_s=5) from err
         await self._update(state, early)
-        async for piece in self._engine.egress.stored(self._upload.building, state.size, last):
+        async for piece in self._engine.hashing.stored(self._upload.building, state.size, last):
             await self._engine.workers.run(partial(state.update, piece))
         await self._update(state, rows)
         return state

@@ -7,6 +7,7 @@ bytes never leave, and missing ones are an error, never padding.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from filestore.errors import BlockDamaged, BlockMissing, FilestoreError
 from filestore.meta import contents
 from filestore.meta.contents import BlockRef
 from filestore.meta.database import Database
+from filestore.model import KIB
 from filestore.transfer.budget import Grant, MemoryBudget
 
+_SLOW_S: Final = 1.0
+"""Who needs longer for a block is slow: it gets less than 1 MiB/s."""
 _PAGE: Final = 64
 """References read at once: at 1 MiB each, 64 MiB of file for one query."""
 
@@ -40,41 +44,68 @@ class _Fetch:
 
 
 class Egress:
-    """Reads contents. ``read_ahead`` blocks are fetched while the client takes the first."""
+    """Reads contents. ``read_ahead`` blocks are fetched while the client takes the first.
+
+    Pieces are small, because a client of 64 KiB/s should take one in seconds.
+    """
 
     def __init__(
-        self, db: Database, reader: VerifiedReader, budget: MemoryBudget, *, read_ahead: int
+        self,
+        db: Database,
+        reader: VerifiedReader,
+        budget: MemoryBudget,
+        *,
+        read_ahead: int,
+        piece_size: int = 128 * KIB,
     ) -> None:
         self._db = db
         self._reader = reader
         self._budget = budget
         self._read_ahead = read_ahead
+        self._piece_size = piece_size
 
     async def stored(
         self, content_id: int, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:
-        """The bytes [start, end) of a content, in pieces of at most one block.
+        """The bytes [start, end) of a content, in pieces of at most ``piece_size``.
+
+        A reader that is slow lets go of what it holds while others wait for memory, and reads
+        the rest of the block again when its turn comes.
 
         :raises BlockMissing: the content is gone or has a gap; bytes given so far are right.
         :raises BlockDamaged: a block has wrong bytes, also at a second look.
         :raises StoreUnavailable: the store did not answer. Safe to go on from where it broke.
+        :raises Overloaded: no memory for too long. Likewise.
         """
         fetches: deque[_Fetch] = deque()
         refs: deque[BlockRef] = deque()
         position, fetched, doubted = start, start, -1
         try:
             while position < end:
-                while fetched < end and self._wants_more(fetches):
+                while fetched < end and len(fetches) < self._read_ahead:
                     if not refs:
                         refs = await self._resolve(content_id, fetched, end)
-                    fetches.append(await self._fetch(refs.popleft()))
+                    grant = self._budget.take_now(refs[0].size)
+                    if grant is None and fetches:  # who holds one does not wait for another
+                        break
+                    grant = grant or await self._budget.take(refs[0].size)
+                    fetches.append(self._fetch(refs.popleft(), grant))
                     fetched = fetches[-1].ref.offset + fetches[-1].ref.size
                 fetch = fetches.popleft()
                 try:
                     data = await fetch.task
-                    piece = data[position - fetch.ref.offset : end - fetch.ref.offset]
-                    position = fetch.ref.offset + fetch.ref.size
-                    yield piece
+                    stop = min(end, fetch.ref.offset + fetch.ref.size)
+                    began = time.monotonic()
+                    while position < stop and not self._is_asked_to_let_go(began):
+                        at = position - fetch.ref.offset
+                        piece = data[at : min(at + self._piece_size, stop - fetch.ref.offset)]
+                        position += len(piece)
+                        yield piece
+                    data = piece = memoryview(b"")  # they would keep the block
+                    if position < stop:
+                        fetched = position
+                        refs.clear()
+                        _drop_all(fetches)
                 except (BlockDamaged, BlockMissing):
                     if doubted == position:
                         raise
@@ -86,11 +117,8 @@ class Egress:
         finally:
             _drop_all(fetches)
 
-    def _wants_more(self, fetches: deque[_Fetch]) -> bool:
-        """Reads ahead only while memory is at ease; one block is always under way."""
-        if not fetches:
-            return True
-        return len(fetches) < self._read_ahead and not self._budget.is_short
+    def _is_asked_to_let_go(self, began: float) -> bool:
+        return self._budget.is_wanted and time.monotonic() - began > _SLOW_S
 
     async def _resolve(self, content_id: int, offset: int, end: int) -> deque[BlockRef]:
         look = partial(
@@ -106,8 +134,7 @@ class Egress:
             position += ref.size
         return deque(refs)
 
-    async def _fetch(self, ref: BlockRef) -> _Fetch:
-        grant = await self._budget.take(ref.size)
+    def _fetch(self, ref: BlockRef, grant: Grant) -> _Fetch:
         key = BlockKey(ref.domain, ref.hash, ref.generation)
         return _Fetch(ref, asyncio.create_task(self._reader.get_block(key, ref.size)), grant)
 

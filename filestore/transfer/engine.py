@@ -39,6 +39,7 @@ class Engine:
     recorder: Recorder
     reader: VerifiedReader
     egress: Egress
+    hashing: Egress
     digests: DigestKeeper
     tails: TailCache
     limits: Limits

@@ -111,9 +111,11 @@ class Ingest:
             smallest=engine.tuning.buffer_min,
             largest=engine.tuning.buffer_max,
             buffers=engine.buffers,
+            beside=lambda: self._slicer.unloaded_size,
         )
         self._works: asyncio.Queue[_Work | None] = asyncio.Queue(engine.tuning.batches_in_flight)
         self._held = Grant(engine.budget)
+        self._early = Grant(engine.budget)
         self._last: _Work | None = None  # what reaches the length waits for the body's end
         self._reserved = upload.reserved
         self._wants_flush = False
@@ -301,21 +303,20 @@ class Ingest:
             await self._committer.settle(work.rows, placement, work.end, work.state)
         else:
             await self._committer.add(work.rows, placement, work.state)
+            self._early.set(self._committer.early_size)
 
     def _could_give_back(self) -> int:
-        """What is being read can be handed on; a staged body holds its tail to the end."""
-        if self._wants_flush:
-            return 0
-        tail = 0 if self._checksum is not None else self._held.size
-        return tail + self._reader.held_size
+        """The bytes behind the last cut can be stored, and what is being read handed on."""
+        return 0 if self._wants_flush else self._held.size + self._reader.held_size
 
     def _ask_flush(self) -> None:
-        self._wants_flush = self._checksum is None
+        self._wants_flush = True
         self._reader.nudge()
 
     def _give_up(self) -> None:
         """Returns the memory and the placements of what was not recorded."""
         self._held.release()
+        self._early.release()
         if self._last is not None:
             self._drop(self._last)
         while not self._reader.queue.empty():

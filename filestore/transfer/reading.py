@@ -7,10 +7,11 @@ processor's cache still has them, and a fast stream uses its buffers again (:mod
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from filestore.errors import FilestoreError, RequestTimeout
+from filestore.errors import FilestoreError, Overloaded, RequestTimeout
 from filestore.model import KIB, MIB
 from filestore.transfer.budget import Grant, MemoryBudget
 from filestore.transfer.buffers import Buffers
@@ -32,6 +33,7 @@ class Filled:
     memory: bytearray | memoryview
     size: int = 0
     grant: Grant | None = None
+    beside: int = 0  # bytes of the grant that are not for this buffer
     end: End | None = None
 
     @property
@@ -69,6 +71,7 @@ class Reader:
         smallest: int = 64 * KIB,
         largest: int = 8 * MIB,
         buffers: Buffers | None = None,
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._source = source
         self._budget = budget
@@ -79,17 +82,16 @@ class Reader:
         self._filling = Filled(bytearray())
         self._rest = b""  # of a piece that did not fit
         self._buffers = buffers
+        self._beside = beside
         self.error: FilestoreError | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._is_asked = False
+        self._asked = asyncio.Event()
+        self._taking: asyncio.Task[Grant] | None = None
         self._is_handing_on = False
         self.queue: asyncio.Queue[Filled] = asyncio.Queue(1)
 
     def ask(self) -> None:
         """Asks to stop reading and to hand on what is there. Again is harmless."""
-        self._is_asked = True
-        if self._task is not None:
-            self._task.cancel()
+        self._asked.set()
 
     @property
     def held_size(self) -> int:
@@ -101,6 +103,8 @@ class Reader:
         if self.queue.empty() and not self._is_handing_on:
             self.queue.put_nowait(self._filling)
             self._filling = Filled(bytearray())
+            if self._taking is not None:
+                self._taking.cancel()  # it was for what is handed on
 
     async def run(self) -> None:
         """Reads to the end of the body, or until asked to stop; the last buffer says why.
@@ -109,7 +113,7 @@ class Reader:
         """
         end = End.ASKED
         try:
-            if not self._is_asked:
+            if not self._asked.is_set():
                 end = await self._read_until_asked()
             if self._rest:
                 await self._hand_on()
@@ -121,15 +125,15 @@ class Reader:
             raise
 
     async def _read_until_asked(self) -> End:
-        self._task = asyncio.current_task()
+        reading = asyncio.create_task(self._read())
+        asked = asyncio.create_task(self._asked.wait())
         try:
-            return await self._read()
-        except asyncio.CancelledError:
-            if not self._is_asked:
-                raise
-            return End.ASKED
+            await asyncio.wait((reading, asked), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._task = None
+            asked.cancel()
+            reading.cancel()  # without effect when it has ended
+            await asyncio.wait((reading,))
+        return End.ASKED if reading.cancelled() else reading.result()
 
     async def _read(self) -> End:
         while True:
@@ -149,7 +153,7 @@ class Reader:
     async def _fill(self) -> End | None:
         """Fills one buffer; why reading ended, or None if it did not."""
         began = time.monotonic()
-        if self._buffers is not None and self._target >= _LARGE:
+        if self._buffers is not None and self._target >= _LARGE and not self._beside():
             self._filling.memory = self._buffers.take(self._target) or bytearray()
         while self._filling.size < self._target:
             piece, self._rest = self._rest, b""
@@ -165,7 +169,12 @@ class Reader:
                     return End.TOO_LONG
                 self._left -= len(piece)
             self._rest = self._filling.add(piece)
-            if not await self._charge() or time.monotonic() - began > _SLOW_S:
+            try:
+                has_room = await self._charge()
+            except Overloaded as err:
+                self.error = err
+                return End.BROKEN
+            if not has_room or time.monotonic() - began > _SLOW_S:
                 self._target = max(self._target // _GROWTH, self._smallest)
                 return None
         if time.monotonic() - began < _FAST_S:
@@ -176,22 +185,45 @@ class Reader:
         """Charges the budget for the buffer, twice its size: it moves as it grows.
 
         Waits only before it holds more than one piece, so that who waits holds next to
-        nothing. False: there is no room for it to grow on.
+        nothing. What has to be read back into memory before the buffer can be cut is waited
+        for with it, and with room for as many new bytes: else a crowd that is flushed in turn
+        would read back far more than it brings. False: there is no room for it to grow on.
+
+        :raises Overloaded: the wait was too long.
         """
         filling = self._filling
         if isinstance(filling.memory, memoryview):
             return True  # its buffer is charged
-        needed = 2 * filling.size
         if filling.grant is None:
-            grant = await self._budget.take(needed)
-            if self._filling is filling:
-                filling.grant = grant
-            else:  # it was handed on meanwhile
-                grant.release()
+            await self._take(filling)
             return True
+        needed = 2 * filling.size + filling.beside
         if needed <= filling.grant.size:
             return True
         if self._budget.grow(filling.grant, max(needed, 2 * filling.grant.size)):
             return True
         filling.grant.set(needed)
         return False
+
+    async def _take(self, filling: Filled) -> None:
+        """Waits for the grant of the buffer under way, or until it is handed on without.
+
+        What has to be read back may have grown meanwhile: then it waits again, for all of it.
+        """
+        beside = -1
+        while beside < self._beside():
+            if filling.grant is not None:
+                filling.grant.release()
+            beside = filling.beside = self._beside()
+            size = 2 * max(filling.size, beside) + beside
+            self._taking = asyncio.create_task(self._budget.take(size))
+            try:
+                filling.grant = await self._taking
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._filling is filling or (task is not None and task.cancelling()):
+                    raise
+                return
+            finally:
+                self._taking = None
+        self._target = max(self._target, beside)

@@ -55,19 +55,33 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows in order without gaps. Those already recorded in [``start``, ``durable``) go.
+    """Rows in order. What is recorded already where they lie is a tail, and goes.
 
     ``offset`` is the upload's durable offset before the batch, ``new_offset`` after it: the
-    same for rows that are only staged.
+    same for rows that are only staged. Of a staged body the first block may lie apart from
+    the others, and a tail may lie beyond the offset.
     """
 
     rows: Sequence[Row]
     offset: int
     new_offset: int
+    is_staged: bool = False
 
     @property
     def start(self) -> int:
         return self.rows[0].offset if self.rows else self.new_offset
+
+    def superseded(self) -> list[tuple[int, int]]:
+        """The ranges [start, end) in which recorded rows go."""
+        if not self.is_staged:
+            return [(self.start, self.offset)] if self.start < self.offset else []
+        spans: list[tuple[int, int]] = []
+        for row in self.rows:
+            if spans and spans[-1][1] == row.offset:
+                spans[-1] = (spans[-1][0], row.end)
+            else:
+                spans.append((row.offset, row.end))
+        return spans
 
 
 Finish = Callable[[Tx, Upload], Awaitable[None]]
@@ -147,8 +161,8 @@ class Recorder:
             await finish(tx, upload)
         content_id = claim.building
         gone: list[int] = []
-        if batch.start < batch.offset:
-            gone = await contents.remove_rows(tx, content_id, start=batch.start, end=batch.offset)
+        for start, end in batch.superseded():
+            gone += await contents.remove_rows(tx, content_id, start=start, end=end)
         losers = sorted(lost.losers.values(), key=lambda placed: placed.block_id)
         await blocks.enqueue(tx, [*gone, *(at.block_id for at in losers)], "superseded")
         for loser in losers:

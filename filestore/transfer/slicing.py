@@ -37,7 +37,7 @@ class Slicer:
         self._engine = engine
         self._upload = upload
         self._params = Params(params.min_size, params.avg_size, params.max_size, params.level)
-        self._tail = Tail(tail)
+        self._tail = Tail(tail, floor=0 if body_algorithm is None else upload.offset)
         self._cutter: Cutter | None = None
         self.position = upload.offset
         self.hasher = engine.digests.at(upload.id, upload.offset)
@@ -49,6 +49,11 @@ class Slicer:
     def held_size(self) -> int:
         """Bytes behind the last cut that are in memory."""
         return 0 if self._cutter is None else self._cutter.pending_size
+
+    @property
+    def unloaded_size(self) -> int:
+        """Bytes that are read back into memory before the next ones can be cut."""
+        return 0 if self._cutter is not None else sum(size for _, size in self._tail.rows)
 
     @property
     def body_digest(self) -> bytes:

@@ -19,9 +19,14 @@ MAX_ROWS: Final = 8
 
 @dataclass(slots=True)
 class Tail:
-    """What of the tail is recorded or on its way there: (offset, size) in order, no gaps."""
+    """What of the tail is recorded or on its way there: (offset, size) in order, no gaps.
+
+    Rows before ``floor`` are never rewritten: they are acknowledged, and what follows is
+    only staged.
+    """
 
     rows: list[tuple[int, int]]
+    floor: int = 0
 
     @property
     def start(self) -> int | None:
@@ -37,8 +42,9 @@ class Tail:
         end = pending_offset + len(pending)
         if begin == end:
             return []
-        if len(self.rows) >= MAX_ROWS:
-            self.rows, begin = [], pending_offset
+        if sum(row[0] >= self.floor for row in self.rows) >= MAX_ROWS:
+            begin = max(pending_offset, self.floor)
+            self.rows = [row for row in self.rows if row[0] < begin]
         data = memoryview(pending)[begin - pending_offset :]
         self.rows.append((begin, len(data)))
         return [Row(begin, block_hash(data), data, provisional=True)]

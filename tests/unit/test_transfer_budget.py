@@ -1,17 +1,20 @@
 """Memory is bounded: a crowd of slow uploads finishes within a small budget."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from filestore.errors import Overloaded
 from filestore.model import KIB, MIB
 from filestore.transfer.budget import MemoryBudget
+from filestore.transfer.ingest import Checksum
 from filestore.transfer.source import Broken
 from tests.contract.faulty import Fault, Kind
-from tests.services.hot_path import Held, Process, random_bytes, sqlite_site
+from tests.services.hot_path import Body, Held, Process, random_bytes, sqlite_site
 
 pytestmark = pytest.mark.usefixtures("no_lost_errors")
 
@@ -178,6 +181,66 @@ async def test_a_source_with_a_defect_gives_the_memory_back(at: Process) -> None
 class _Breaking:
     async def read(self, wanted: int) -> bytes:
         raise Broken(seconds=0)
+
+
+async def test_bodies_under_checksums_do_not_wait_for_each_other(at: Process) -> None:
+    """Each holds bytes behind its last cut and waits for memory: together they hold all of it."""
+    budget = at.hot.engine.budget
+    budget.total = 5 * MIB
+    data = [random_bytes(MIB + number, number) for number in range(12)]
+    assert sum(len(each) // 2 for each in data) > budget.total
+    bodies = [Held(each[: MIB // 2], each[MIB // 2 :], step=64 * KIB) for each in data]
+
+    async def one(number: int) -> str:
+        upload = await at.begin(len(data[number]), f"f{number}")
+        checksum = Checksum("sha1", hashlib.sha1(data[number]).digest())
+        return (await at.append(upload, 0, bodies[number], checksum=checksum)).state
+
+    running = [asyncio.create_task(one(number)) for number in range(len(data))]
+    for body in bodies:
+        await asyncio.wait_for(body.waiting.wait(), 60)
+    for body in bodies:
+        body.gate.set()
+    assert await asyncio.wait_for(asyncio.gather(*running), 60) == ["done"] * len(data)
+    await at.check_rest()
+    await at.check_references()
+
+
+async def test_who_waits_too_long_for_memory_is_told_to_come_again(at: Process) -> None:
+    budget = at.hot.engine.budget
+    budget._wait_s = 0.2
+    everything = await budget.take(budget.total)
+    data = random_bytes(MIB, "late")
+    upload = await at.begin(len(data))
+    with pytest.raises(Overloaded):
+        await at.append(upload, 0, Body(data, step=64 * KIB))
+    assert (await at.look(upload)).offset == 64 * KIB, "what had come is kept"
+    everything.release()
+    assert (await at.append(upload, 64 * KIB, data[64 * KIB :])).state == "done"
+    await at.check_rest()
+
+
+async def test_slow_readers_let_go_for_others(at: Process) -> None:
+    data = random_bytes(5 * MIB, "read")
+    content = (await at.upload(data)).content_id or 0
+    budget = at.hot.egress._budget
+    budget.total = 3 * MIB // 2  # one or two blocks
+    slow = [at.hot.egress.stored(content, 0, len(data)) for _ in range(3)]
+    got = [bytearray() for _ in slow]
+
+    async def take(number: int) -> None:
+        async for piece in slow[number]:
+            got[number] += piece
+            await asyncio.sleep(0.05)
+
+    reading = [asyncio.create_task(take(number)) for number in range(len(slow))]
+    async with asyncio.timeout(60):
+        fast = [piece async for piece in at.hot.egress.stored(content, 2 * MIB, 2 * MIB + 10)]
+        assert b"".join(fast) == data[2 * MIB : 2 * MIB + 10]
+        assert not any(task.done() for task in reading)
+        await asyncio.gather(*reading)
+    assert all(each == data for each in got)
+    assert budget.used == 0
 
 
 # The budget by itself
