@@ -9,13 +9,15 @@ from filestore.client.download import Download, Downloaded
 from filestore.client.files import Files
 from filestore.client.groups import Groups
 from filestore.client.jobs import Jobs
+from filestore.client.identity import Identity, identity_of
 from filestore.client.people import Tokens, Users
 from filestore.client.retry import TRANSFERS, RetryPolicy
 from filestore.client.state import TransferRecords, default_state_folder
+from filestore.client.stream import Stream, Write
 from filestore.client.transport import Transport
 from filestore.client.tree import Trash, Tree
 from filestore.client.tus import Uploads
-from filestore.client.upload import Target, Upload, Uploaded
+from filestore.client.upload import Target, Upload, Uploaded, UploadPorts
 from filestore.client.watcher import Nobody, Watcher
 from filestore.errors import Language
 
@@ -43,6 +45,8 @@ class Client:
         self._upload_records = TransferRecords(folder / "uploads")
         self._download_records = TransferRecords(folder / "downloads")
         self._transfer_retry = transfer_retry
+        self._token = token
+        self._identity: Identity | None = None
         self.groups = Groups(self._transport)
         self.users = Users(self._transport)
         self.tokens = Tokens(self._transport)
@@ -71,21 +75,31 @@ class Client:
     ) -> None:
         await self._transport.__aexit__(exc_type, exc, traceback)
 
+    async def identity(self) -> Identity:
+        """Whose token this is; asked once."""
+        if self._identity is None:
+            self._identity = await identity_of(self._token, self.tokens, self.users)
+        return self._identity
+
     async def upload(
         self,
         source: Path,
         target: Target,
         *,
         verify: bool = False,
+        media_type: str | None = None,
         watcher: Watcher | None = None,
     ) -> Uploaded:
         """Brings a local file to ``target``; safe to repeat, see :class:`Upload`.
 
-        With ``verify`` the file is hashed first, and the server accepts only these bytes.
+        With ``verify`` the file is hashed first, and the server accepts only these bytes; then
+        another device with the same file can go on, too. Without ``media_type`` the name's
+        extension tells it.
         """
-        upload = Upload(source, target, self.uploads, self.files, self._upload_records)
-        return await upload.run(
+        ports = UploadPorts(self.uploads, self.files, self.tree, self._upload_records)
+        return await Upload(source, target, ports, media_type).run(
             server=self.server,
+            identify=self.identity,
             verify=verify,
             retry=self._transfer_retry,
             watcher=watcher or Nobody(),
@@ -111,3 +125,10 @@ class Client:
             retry=self._transfer_retry,
             watcher=watcher or Nobody(),
         )
+
+    async def stream(
+        self, group: str, path: str, write: Write, *, watcher: Watcher | None = None
+    ) -> Downloaded:
+        """Writes a file's bytes, in order, with ``write``; see :class:`Stream`."""
+        stream = Stream(group, path, write, self.files)
+        return await stream.run(retry=self._transfer_retry, watcher=watcher or Nobody())

@@ -1,8 +1,9 @@
 """One file's way down: into ``NAME.part``, continued as often as needed, verified, renamed.
 
-The record of a download under way keeps the ETag that the bytes in ``NAME.part`` belong to; a
-part without a matching record is begun anew. The record of a finished one keeps the ETag and
-the local file's inode, size and time of change, so that a repetition finds "already there".
+The record of a download under way keeps which file ``NAME.part`` is, and the ETag that the bytes
+in it belong to; those of another ETag are dropped. A part that no record names is not ours, and
+is left alone. The record of a finished one keeps the ETag and the local file's inode, size and
+time of change, so that a repetition finds "already there".
 """
 
 import asyncio
@@ -10,12 +11,13 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import aiohttp
 
 from filestore.client.files import FileFacts, Files
-from filestore.client.local import file_digest, hash_prefix, local_errors
+from filestore.client.local import file_digest, local_errors, why_not_regular
+from filestore.client.part import Part
 from filestore.client.retry import RetryPolicy
 from filestore.client.state import Record, TransferRecords
 from filestore.client.watcher import Watcher
@@ -23,10 +25,10 @@ from filestore.errors import (
     DownloadDamaged,
     FilestoreError,
     ForeignAnswer,
+    LocalFile,
     TargetExists,
     Unreachable,
 )
-from filestore_chunker import FileHasher
 
 _WINDOW: Final = 4 << 20  # bytes per write: one thread hop for writing and hashing
 
@@ -63,21 +65,30 @@ class Download:
     ) -> Downloaded:
         """Returns when the file is durably there. Safe to repeat, also after a kill.
 
-        :raises TargetExists: a file is there that is not known to be this one.
+        :raises TargetExists: a file is there that is not known to be this one, or a part that
+            no earlier run of this download made.
         :raises DownloadDamaged: the bytes have another digest; they were discarded.
         :raises BusyLocally: another process of this user downloads to the same place.
         """
         key = TransferRecords.key(server, self._group, self._path, str(self._destination))
         with local_errors(self._destination), self._records.hold(key, self._destination):
+            self._check_folder()
             facts = await self._files.facts(self._group, self._path)
             record = self._records.load(key) or {}
             if self._destination.exists() and await self._is_same(facts, record):
                 self._records.save(key, self._finished(facts))
                 return self._outcome(facts, 0, 0, was_there=True)
             self._may_write(replace)
-            facts, begun_at = await self._fetch(key, facts, record, retry, watcher)
-            self._may_write(replace)  # it may have come while the bytes did
-            await asyncio.to_thread(self._publish)
+            identity = record.get("part")
+            part = await asyncio.to_thread(Part.open, self._part, identity, replace=replace)
+            try:
+                if record.get("part_etag") == facts.etag:
+                    await part.go_on(facts.size)
+                facts, begun_at = await self._fetch(key, facts, part, retry, watcher)
+                self._may_write(replace)  # it may have come while the bytes did
+                await asyncio.to_thread(part.publish, self._destination)
+            finally:
+                await asyncio.to_thread(part.close)
             self._records.save(key, self._finished(facts))
             return self._outcome(facts, facts.size - begun_at, begun_at, was_there=False)
 
@@ -94,11 +105,20 @@ class Download:
             is_verified=facts.blake3 is not None,
         )
 
+    def _check_folder(self) -> None:
+        if not self._destination.parent.is_dir():
+            reason = "there is no such folder"
+            raise LocalFile(path=str(self._destination.parent), reason=reason)
+
     def _may_write(self, replace: bool) -> None:
-        if self._destination.is_dir():
-            raise IsADirectoryError(21, "it is a folder", str(self._destination))
-        if not replace and self._destination.exists():
+        if not os.path.lexists(self._destination):
+            return
+        if not replace and not self._destination.is_dir():
             raise TargetExists(path=str(self._destination))
+        if self._destination.exists():
+            reason = why_not_regular(self._destination.stat().st_mode)
+            if reason is not None:  # renaming over it would take a device away
+                raise LocalFile(path=str(self._destination), reason=reason)
 
     async def _is_same(self, facts: FileFacts, record: Record) -> bool:
         """Whether the local file surely is the one on the server."""
@@ -115,18 +135,15 @@ class Download:
         return {"etag": facts.etag, "inode": info.st_ino, "changed_ns": info.st_mtime_ns}
 
     async def _fetch(
-        self, key: str, facts: FileFacts, record: Record, retry: RetryPolicy, watcher: Watcher
+        self, key: str, facts: FileFacts, part: Part, retry: RetryPolicy, watcher: Watcher
     ) -> tuple[FileFacts, int]:
         """Fills ``NAME.part``; gives the facts of what is in it, and where this run began."""
-        part = await asyncio.to_thread(_Part.open, self._part)
+        begun_at = part.size
+        watcher.began(self._destination.name, begun_at, facts.size)
         try:
-            if record.get("part_etag") == facts.etag:
-                await part.go_on(facts.size)
-            begun_at = part.size
-            watcher.began(self._destination.name, begun_at, facts.size)
             attempts = retry.begin(watcher.waits)
             while True:
-                self._records.save(key, {"part_etag": facts.etag})
+                self._records.save(key, {"part_etag": facts.etag, "part": part.identity})
                 before = part.size
                 try:
                     facts = await self._receive(part, facts, watcher)
@@ -139,13 +156,11 @@ class Download:
                         raise
                     await attempts.wait(err)
             await self._verify(key, part, facts)
-            await asyncio.to_thread(part.sync)
         finally:
             watcher.ended()
-            await asyncio.to_thread(part.close)
         return facts, min(begun_at, facts.size)
 
-    async def _receive(self, part: "_Part", facts: FileFacts, watcher: Watcher) -> FileFacts:
+    async def _receive(self, part: Part, facts: FileFacts, watcher: Watcher) -> FileFacts:
         """One request for what is missing. The facts that come back are of the version sent:
         when the file changed meanwhile, the part is emptied and holds the new one."""
         if part.size == facts.size:
@@ -154,20 +169,22 @@ class Download:
             self._group, self._path, offset=part.size, etag=facts.etag
         ) as response:
             sent = FileFacts.of(response.status, response.headers)
-            if response.status == 206 and not _fits(response, part.size, sent.etag == facts.etag):
+            if response.status == 206 and not is_range(
+                response, part.size, sent.etag == facts.etag
+            ):
                 raise ForeignAnswer(status=206, reason="it is not the range that was asked for")
             if response.status != 206 and (part.size or sent.etag != facts.etag):
                 await asyncio.to_thread(part.empty)
             if sent.etag != facts.etag:
                 return sent  # the record has to name it before any byte of it is kept
-            async for pieces in _windows(response):
+            async for pieces in windows(response):
                 await asyncio.to_thread(part.write, pieces)
                 watcher.moved(part.size)
         if part.size < sent.size:
             raise Unreachable(url="The server", reason="it closed before the end of the file")
         return sent
 
-    async def _verify(self, key: str, part: "_Part", facts: FileFacts) -> None:
+    async def _verify(self, key: str, part: Part, facts: FileFacts) -> None:
         got = part.hasher.digest()
         if facts.blake3 is None or got == facts.blake3:
             return
@@ -180,20 +197,13 @@ class Download:
             expected=facts.blake3.hex(),
         )
 
-    def _publish(self) -> None:
-        os.replace(self._part, self._destination)
-        folder = os.open(self._destination.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
-
-def _fits(response: aiohttp.ClientResponse, offset: int, is_same: bool) -> bool:
+def is_range(response: aiohttp.ClientResponse, offset: int, is_same: bool) -> bool:
+    """Whether a partial answer has the bytes from ``offset`` on of the file asked for."""
     return is_same and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
-async def _windows(response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
+async def windows(response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
     """What arrives, gathered so that a hop to a thread is worth it."""
     pieces: list[bytes] = []
     size = 0
@@ -210,52 +220,3 @@ async def _windows(response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes
         raise
     if pieces:
         yield pieces
-
-
-class _Part:
-    """The file that grows, and the digest of what is in it. Its methods block."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path = path
-        self._file = file
-        self.hasher = FileHasher()
-
-    @classmethod
-    def open(cls, path: Path) -> "_Part":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        return cls(path, os.fdopen(descriptor, "r+b", buffering=0))
-
-    @property
-    def size(self) -> int:
-        """How many bytes of the file are kept so far; what lies behind them does not count."""
-        return self.hasher.size
-
-    async def go_on(self, at_most: int) -> None:
-        """Keeps the bytes of an earlier run, which are hashed."""
-        there = os.fstat(self._file.fileno()).st_size
-        if there <= at_most:
-            self.hasher = await asyncio.to_thread(hash_prefix, self._path, there)
-            self._file.seek(there)
-
-    def write(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[self._file.write(view) :]
-            self.hasher.update(piece)
-
-    def empty(self) -> None:
-        self._file.seek(0)
-        self._file.truncate(0)
-        self.hasher = FileHasher()
-
-    def sync(self) -> None:
-        self._file.truncate(self.size)
-        os.fsync(self._file.fileno())
-
-    def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        self._file.close()

@@ -22,6 +22,8 @@ from filestore_chunker import HASH_SIZE
 _BLAKE3: Final = re.compile(r"(?:^|,)\s*blake3=:([A-Za-z0-9+/]+={0,2}):", re.ASCII)
 """The member of Repr-Digest that filestore sends. Source: RFC 9530, section 3."""
 
+_ONE_BYTE: Final = {"Range": "bytes=0-0"}
+
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
@@ -54,7 +56,11 @@ class Files:
 
         :raises NotFound: there is no file.
         """
-        answer = await self._transport.call("HEAD", _path(group, path))
+        try:
+            answer = await self._transport.call("HEAD", _path(group, path))
+        except ForeignAnswer:  # answers to HEAD have no body, so this one said no reason
+            async with self._transport.send("GET", _path(group, path), headers=_ONE_BYTE):
+                raise
         return FileFacts.of(answer.status, answer.headers)
 
     @asynccontextmanager

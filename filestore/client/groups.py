@@ -13,12 +13,14 @@ class Groups:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def create(self, name: str, quota_bytes: int) -> Document:
-        """The new group.
+    async def create(self, name: str, quota_bytes: int | None = None) -> Document:
+        """The new group; without a quota it gets the server's usual one.
 
         :raises Exists: there is one with this name.
         """
-        body: Document = {"name": name, "quota_bytes": quota_bytes}
+        body: Document = {"name": name}
+        if quota_bytes is not None:
+            body["quota_bytes"] = quota_bytes
         return (await self._transport.call("POST", "groups", body=body)).document
 
     def list(self) -> AsyncIterator[Document]:
@@ -37,8 +39,18 @@ class Groups:
 
     async def set_quota(self, group: str, quota_bytes: int) -> Document:
         """The group with its new limit; a limit below what is used is allowed."""
-        body: Document = {"quota_bytes": quota_bytes}
-        return (await self._transport.call("PATCH", _path(group), body=body)).document
+        return await self._change(group, {"quota_bytes": quota_bytes})
+
+    async def rename(self, group: str, name: str) -> Document:
+        """The group with its new name.
+
+        :raises Exists: there is one with this name.
+        """
+        return await self._change(group, {"name": name})
+
+    async def set_trash_retention(self, group: str, seconds: int) -> Document:
+        """The group; what lies in its trash for longer than this is deleted for good."""
+        return await self._change(group, {"trash_retention_s": seconds})
 
     def members(self, group: str) -> AsyncIterator[Document]:
         return pages(self._transport, f"{_path(group)}/members")
@@ -53,6 +65,9 @@ class Groups:
 
     async def remove_member(self, group: str, user: str) -> None:
         await self._transport.call("DELETE", f"{_path(group)}/members/{segments(user)}")
+
+    async def _change(self, group: str, body: Document) -> Document:
+        return (await self._transport.call("PATCH", _path(group), body=body)).document
 
 
 def _path(group: str) -> str:

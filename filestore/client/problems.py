@@ -61,7 +61,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> FilestoreE
     if not body and status in _WITHOUT_BODY:
         return _WITHOUT_BODY[status]()
     if document is None:
-        return ForeignProblem(status=status, reason=_first_line(body), retry_after_s=retry_after_s)
+        reason = _foreign_reason(status, headers, body)
+        return ForeignProblem(status=status, reason=reason, retry_after_s=retry_after_s)
     members = {
         key: value
         for key, value in document.items()
@@ -112,7 +113,15 @@ def _seconds(retry_after: str) -> int | None:
     return int(retry_after) if re.fullmatch(r"[0-9]{1,6}", retry_after, re.ASCII) else None
 
 
-def _first_line(body: bytes) -> str:
+def _foreign_reason(status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """What there is to say of an answer that no filestore gave, and what to do about it."""
     lines = body[:200].decode("utf-8", "replace").strip().splitlines()
     line = lines[0].rstrip(".") if lines else ""
-    return line if line.isprintable() and not line.startswith("<") else "no problem document"
+    said = line if line.isprintable() and not line.startswith("<") else ""
+    if elsewhere := headers.get("Location", ""):
+        address = elsewhere.partition("/api/v1/")[0]
+        return f"it sends elsewhere; try FILESTORE_URL={address}"
+    if status in _RETRYABLE or status == 413:  # what proxies say in the name of a server
+        return said or "no problem document; maybe a proxy in between says so"
+    advice = "this is not what filestore says; is FILESTORE_URL right?"
+    return f"{said}; {advice}" if said else advice

@@ -63,12 +63,12 @@ class Answer:
 
 def segments(*names: str) -> str:
     """A URL path of ``names``, each percent-encoded whole, so a slash inside stays inside."""
-    return "/".join(quote(name, safe="") for name in names)
+    return "/".join(quote(name, safe="", errors="surrogateescape") for name in names)
 
 
 def tree_path(path: str) -> str:
     """A file's path percent-encoded name by name; slashes at its ends are dropped."""
-    return quote(path.strip("/"), safe="/")
+    return quote(path.strip("/"), safe="/", errors="surrogateescape")
 
 
 @dataclass(slots=True)
@@ -171,6 +171,8 @@ class Transport:
                 if response.status >= 300:
                     raise error_of(response.status, response.headers, await _beginning(response))
                 yield response
+        except aiohttp.ClientSSLError as err:
+            raise _setting("FILESTORE_URL", _tls_reason(self.server, err)) from err
         except aiohttp.ClientConnectorError as err:
             raise Unreachable(url=self.server, reason=_why(err), was_sent=False) from err
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as err:
@@ -252,7 +254,9 @@ def _base_url(text: str) -> URL:
     is_plain = not (url.query_string or url.fragment or url.user or url.password)
     if url.scheme not in ("http", "https") or not url.host or not is_plain:
         reason = "an address such as https://files.example.org is needed"
-        raise BadSetting(setting="FILESTORE_URL", source="environment", reason=reason)
+        raise _setting("FILESTORE_URL", reason)
+    if f"{url.path}/".endswith(API):
+        raise _setting("FILESTORE_URL", f"leave out {API.rstrip('/')} at its end")
     return url
 
 
@@ -260,8 +264,18 @@ def _checked_token(token: str) -> str:
     token = token.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         reason = "it is empty, or contains what no token has"
-        raise BadSetting(setting="FILESTORE_TOKEN", source="environment", reason=reason)
+        raise _setting("FILESTORE_TOKEN", reason)
     return token
+
+
+def _setting(name: str, reason: str) -> BadSetting:
+    return BadSetting(setting=name, source="environment", reason=reason)
+
+
+def _tls_reason(server: str, err: aiohttp.ClientSSLError) -> str:
+    if isinstance(err, aiohttp.ClientConnectorCertificateError):
+        return f"the certificate of {server} is not trusted: {err.certificate_error}".rstrip(".")
+    return f"{server} speaks no TLS; is it http:// or another port?"
 
 
 def _why(err: aiohttp.ClientConnectorError) -> str:
@@ -274,4 +288,6 @@ def _why(err: aiohttp.ClientConnectorError) -> str:
 def _reason(err: Exception) -> str:
     if isinstance(err, TimeoutError):
         return "no answer in time"
+    if isinstance(err, aiohttp.ClientResponseError):  # what came was no HTTP
+        return "it does not speak HTTP; is FILESTORE_URL right?"
     return str(err).rstrip(".") or type(err).__name__

@@ -24,10 +24,14 @@ _LOCATION: Final = re.compile(re.escape(API) + r"(uploads/[A-Za-z0-9_.~-]+)/?$",
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an upload is: the durable offset, and the length (None: not known yet)."""
+    """How far an upload is: the durable offset, and the length (None: not known yet).
+
+    ``blake3`` is what the whole file must hash to, if who began the upload said so.
+    """
 
     offset: int
     length: int | None
+    blake3: bytes | None
 
 
 class Uploads:
@@ -60,6 +64,7 @@ class Uploads:
         """Where to go on. The server waits until a request that is under way has let go.
 
         :raises NotFound: the server does not know the upload, or it is somebody else's.
+        :raises Forbidden: it is another member's, or the right to write is gone.
         :raises UploadGone: it ended; begin a new one.
         """
         answer = await self._transport.call("HEAD", upload, headers=_VERSION)
@@ -67,6 +72,7 @@ class Uploads:
         return Progress(
             _number(answer.headers, "Upload-Offset"),
             None if length is None else _number(answer.headers, "Upload-Length"),
+            _blake3_of(answer.headers.get("Upload-Metadata", "")),
         )
 
     async def append(
@@ -99,3 +105,14 @@ def _number(headers: ResponseHeaders, name: str) -> int:
 
 def _b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
+
+
+def _blake3_of(metadata: str) -> bytes | None:
+    for pair in metadata.split(","):
+        key, _, value = pair.strip().partition(" ")
+        if key == "blake3":
+            try:
+                return bytes.fromhex(base64.b64decode(value, validate=True).decode("ascii"))
+            except ValueError:
+                return None
+    return None

@@ -1,16 +1,21 @@
 """One file's way up: begun once, continued as often as needed, finished once.
 
-What makes two uploads the same: the server, the target, and the local file's path, device,
-inode, size and time of change. While one is under way its record names the upload, so a killed
-process goes on when it is repeated; the offset is always the server's. When it is done the
-record keeps the target's ETag, so that a repetition finds "already there" as long as the target
-still is that version. Without a record, a target of equal size and digest counts as well.
+What makes two uploads the same: the server, the user, the target, and the local file's path,
+device, inode, size and time of change. While one is under way its record names the upload, so a
+killed process goes on when it is repeated; the offset is always the server's. When it is done
+the record keeps the target's ETag, so that a repetition finds "already there" as long as the
+target still is that version. Without a record, a target of equal size and digest counts as well.
+
+Without a record, an upload of the same user to the same place that was begun elsewhere is gone
+on with, if it was begun with a digest and the local file has it. One that was begun for a local
+file which has changed since is ended, so that it does not reserve for nobody.
 """
 
 import asyncio
 import contextlib
+import mimetypes
 import os
-import stat
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +25,25 @@ import aiofiles
 import aiofiles.os
 
 from filestore.client.files import FileFacts, Files
-from filestore.client.local import file_digest, local_errors
+from filestore.client.identity import Identify, Identity
+from filestore.client.local import hash_prefix, local_errors, open_regular
 from filestore.client.retry import RetryPolicy
 from filestore.client.state import Record, TransferRecords
+from filestore.client.tree import Tree
 from filestore.client.tus import Uploads
 from filestore.client.watcher import Watcher
 from filestore.errors import (
     FilestoreError,
-    LocalFile,
+    Forbidden,
+    Json,
     NotFound,
+    QuotaExceeded,
     SourceChanged,
     Unreachable,
     UploadGone,
 )
+from filestore.model import Protocol
+from filestore.names import parse_name, parse_path
 
 _WINDOW: Final = 4 << 20  # bytes per read: one thread hop each, and two of them in memory
 _PIECE: Final = 1 << 19  # bytes per write to the socket: progress moves smoothly
@@ -77,67 +88,97 @@ class _State:
     size: int
     changed_ns: int
 
+    @property
+    def record(self) -> Json:
+        return [self.device, self.inode, self.size, self.changed_ns]
+
     @classmethod
-    def of(cls, descriptor: int, path: Path) -> Self:
+    def of(cls, descriptor: int) -> Self:
         info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise LocalFile(path=str(path), reason="it is not a regular file")
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPorts:
+    """What an upload needs of its client."""
+
+    uploads: Uploads
+    files: Files
+    tree: Tree
+    records: TransferRecords
 
 
 class Upload:
     """One local file on its way to one target. Used once."""
 
     def __init__(
-        self,
-        source: Path,
-        target: Target,
-        uploads: Uploads,
-        files: Files,
-        records: TransferRecords,
+        self, source: Path, target: Target, ports: UploadPorts, media_type: str | None = None
     ) -> None:
         self._source = source.absolute()
         self._target = target
-        self._uploads = uploads
-        self._files = files
-        self._records = records
+        self._media_type = media_type or guessed_media_type(target.name)
+        self._uploads = ports.uploads
+        self._files = ports.files
+        self._tree = ports.tree
+        self._records = ports.records
+        self._digest: bytes | None = None
         self._sent = 0
 
     async def run(
-        self, *, server: str, verify: bool, retry: RetryPolicy, watcher: Watcher
+        self, *, server: str, identify: Identify, verify: bool, retry: RetryPolicy, watcher: Watcher
     ) -> Uploaded:
         """Returns when the file is there. Safe to repeat, also after a kill.
 
+        The server is asked for nothing, not even by ``identify``, before source and target are
+        known to be possible.
+
+        :raises LocalFile: the source is no regular file, or cannot be read.
+        :raises BadName: the target's name is not allowed; nothing was sent.
         :raises SourceChanged: the local file changed meanwhile; the upload was ended.
         :raises BusyLocally: another process of this user uploads the same file there.
         :raises DigestMismatch: with ``verify``; the upload was ended. Safe to repeat.
+        :raises QuotaExceeded: with the members ``group`` and ``path`` beside the server's.
         """
+        parse_path(self._target.folder)
+        parse_name(self._target.name)
         with local_errors(self._source):
-            async with aiofiles.open(self._source, "rb", buffering=0) as file:
-                state = _State.of(file.fileno(), self._source)
+            async with aiofiles.open(self._source, "rb", buffering=0, opener=open_regular) as file:
+                state = _State.of(file.fileno())
+                user = await identify()
                 key = TransferRecords.key(
-                    server,
-                    *(self._target.group, self._target.path, str(self._source)),
-                    *(state.device, state.inode, state.size, state.changed_ns),
+                    *(server, user.key, self._target.group, self._target.path),
+                    os.fsencode(self._source).hex(),
                 )
                 with self._records.hold(key, self._source):
                     sending = _Sending(file.fileno(), state, self._source, watcher)
-                    return await self._bring(key, sending, verify=verify, retry=retry)
+                    try:
+                        return await self._bring(key, sending, user, verify=verify, retry=retry)
+                    except QuotaExceeded as err:
+                        err.members.update(group=self._target.group, path=f"/{self._target.path}")
+                        raise
 
     async def _bring(
-        self, key: str, sending: "_Sending", *, verify: bool, retry: RetryPolicy
+        self, key: str, sending: "_Sending", user: Identity, *, verify: bool, retry: RetryPolicy
     ) -> Uploaded:
         """Decides what there is to do: nothing, go on, or begin."""
+        size, file = sending.state.size, sending.state.record
         record = self._records.load(key) or {}
-        size = sending.state.size
-        there = await self._already_there(record, size)
+        is_same_file = record.get("file") == file
+        stale = None if is_same_file else record.get("upload")
+        record = record if is_same_file else {}
+        there = await self._already_there(record, sending)
         if there is not None:
-            self._records.save(key, {"etag": there.etag})
+            await self._end(stale)
+            self._records.save(key, {"etag": there.etag, "file": file})
             return Uploaded(self._target, size, there.etag, 0, 0, was_there=True)
         upload, offset = await self._resume(record, size)
         if upload is None:
-            upload = await self._create(size, verify=verify)
-            self._records.save(key, {"upload": upload})
+            upload, offset = await self._adopt(user, sending, ended=stale)
+        if upload != stale:
+            await self._end(stale)  # first, because the next one may need what it reserves
+        if upload is None:
+            upload = await self._create(sending, verify=verify)
+        self._records.save(key, {"upload": upload, "file": file})
         sending.watcher.began(str(self._target), offset, size)
         try:
             await self._send(upload, offset, sending, retry)
@@ -148,12 +189,12 @@ class Upload:
             sending.watcher.ended()
         facts = await self._files.facts(self._target.group, self._target.path)
         if facts.size == size:
-            self._records.save(key, {"etag": facts.etag})
+            self._records.save(key, {"etag": facts.etag, "file": file})
         else:  # somebody already put another version on top
             self._records.forget(key)
         return Uploaded(self._target, size, facts.etag, self._sent, offset, was_there=False)
 
-    async def _already_there(self, record: Record, size: int) -> FileFacts | None:
+    async def _already_there(self, record: Record, sending: "_Sending") -> FileFacts | None:
         """The target's facts if it surely has these bytes.
 
         A record of an upload under way speaks against it: hashing the file would cost more
@@ -165,14 +206,13 @@ class Upload:
             facts = await self._files.facts(self._target.group, self._target.path)
         except NotFound:
             return None
-        if facts.size != size:
+        if facts.size != sending.state.size:
             return None
         if record.get("etag") == facts.etag:
             return facts
         if facts.blake3 is None:
             return None
-        local = await asyncio.to_thread(file_digest, self._source, size)
-        return facts if local == facts.blake3 else None
+        return facts if await self._local_digest(sending) == facts.blake3 else None
 
     async def _resume(self, record: Record, size: int) -> tuple[str | None, int]:
         """The upload of an earlier run and its offset, if it can go on."""
@@ -183,18 +223,70 @@ class Upload:
             progress = await self._uploads.progress(upload)
             if progress.offset == size:  # done, when nobody was there to see it
                 await self._files.facts(self._target.group, self._target.path)
-        except (NotFound, UploadGone):
+        except (NotFound, UploadGone, Forbidden):
             return None, 0
         return (upload, progress.offset) if progress.length == size else (None, 0)
 
-    async def _create(self, size: int, *, verify: bool) -> str:
+    async def _adopt(
+        self, user: Identity, sending: "_Sending", *, ended: Json
+    ) -> tuple[str | None, int]:
+        """An upload that this user began elsewhere, if it certainly is of the same file.
+
+        ``ended`` is one that will be ended if it is not adopted.
+        """
+        for upload in await self._candidates(user, sending.state.size):
+            try:
+                progress = await self._uploads.progress(upload)
+            except (NotFound, UploadGone, Forbidden):
+                continue
+            if progress.blake3 is None:
+                if upload != ended:
+                    upload_id = upload.rpartition("/")[2]
+                    sending.watcher.begins_anew(str(self._target), upload_id)
+            elif progress.blake3 == await self._local_digest(sending):
+                return upload, progress.offset
+        return None, 0
+
+    async def _candidates(self, user: Identity, size: int) -> list[str]:
+        """Running uploads of this user to this place, of this size."""
+        if user.user_id is None:
+            return []
+        wanted = {
+            "user_id": user.user_id,
+            "path": _comparable(self._target.path),
+            "length": size,
+            "protocol": Protocol.TUS.value,
+        }
+        found: list[str] = []
+        with contextlib.suppress(Forbidden):  # a token that may write and not read
+            async for item in self._tree.uploads(self._target.group):
+                seen = {**item, "path": _comparable(str(item.get("path")))}
+                if wanted.items() <= seen.items():
+                    found.append(f"uploads/{item.get('id')}")
+        return found
+
+    async def _create(self, sending: "_Sending", *, verify: bool) -> str:
         metadata = {"filename": self._target.name}
         if self._target.folder:
             metadata["path"] = self._target.folder
+        if self._media_type is not None:
+            metadata["filetype"] = self._media_type
         if verify:
-            digest = await asyncio.to_thread(file_digest, self._source, size)
-            metadata["blake3"] = digest.hex()
-        return await self._uploads.create(self._target.group, size, metadata)
+            await self._local_digest(sending)
+        if self._digest is not None:
+            metadata["blake3"] = self._digest.hex()
+        return await self._uploads.create(self._target.group, sending.state.size, metadata)
+
+    async def _local_digest(self, sending: "_Sending") -> bytes:
+        if self._digest is None:
+            self._digest = await asyncio.to_thread(sending.digest)
+        return self._digest
+
+    async def _end(self, upload: Json) -> None:
+        """Ends an upload that nobody will go on with; it would expire by itself, too."""
+        if isinstance(upload, str):
+            with contextlib.suppress(NotFound, UploadGone, Forbidden):
+                await self._uploads.terminate(upload)
 
     async def _send(
         self, upload: str, offset: int, sending: "_Sending", retry: RetryPolicy
@@ -285,8 +377,36 @@ class _Sending:
             self._failure = err
             raise
 
+    def digest(self) -> bytes:
+        """BLAKE3 of the whole file. Blocks.
+
+        :raises SourceChanged: it was not the same file before and after.
+        """
+        digest = hash_prefix(self._descriptor, self.state.size, self._source).digest()
+        if _State.of(self._descriptor) != self.state:
+            raise SourceChanged(path=str(self._source))
+        return digest
+
     def _read(self, offset: int) -> bytes:
         window = os.pread(self._descriptor, _WINDOW, offset)
-        if not window or _State.of(self._descriptor, self._source) != self.state:
+        if not window or _State.of(self._descriptor) != self.state:
             raise SourceChanged(path=str(self._source))
         return window
+
+
+def guessed_media_type(name: str) -> str | None:
+    """What the name's extension stands for; of a compressed file, the compression."""
+    kind, coding = mimetypes.guess_type(name)
+    return kind if coding is None else _COMPRESSED.get(coding)
+
+
+_COMPRESSED: Final = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "compress": "application/x-compress",
+}
+
+
+def _comparable(path: str) -> str:
+    return unicodedata.normalize("NFC", path.strip("/"))

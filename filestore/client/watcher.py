@@ -12,6 +12,11 @@ class Watcher(Protocol):
         """``name`` has begun, or goes on, with ``done`` of ``total`` bytes there already."""
         ...
 
+    def begins_anew(self, name: str, upload_id: str) -> None:
+        """``name`` will begin at byte 0 beside an upload of the same user to the same place,
+        which cannot be shown to be of the same file."""
+        ...
+
     def moved(self, done: int) -> None:
         """``done`` bytes are on their way or there; less than before when some were lost."""
         ...
@@ -29,6 +34,8 @@ class Nobody:
     """A watcher that does not care."""
 
     def began(self, name: str, done: int, total: int) -> None: ...
+
+    def begins_anew(self, name: str, upload_id: str) -> None: ...
 
     def moved(self, done: int) -> None: ...
 

@@ -16,6 +16,8 @@ from filestore.client import Target
 from filestore_chunker import block_hash
 
 TOKEN = "fst_not_a_real_one"
+OTHER_TOKEN = "fst_of_somebody_else"
+USERS = {TOKEN: "anna", OTHER_TOKEN: "bert"}
 TARGET = Target("team", "docs", "big.bin")
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(3 * MIB + 17)
@@ -29,6 +31,8 @@ class Fake:
 
     uploads: dict[str, bytearray] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     bodies: list[int] = field(default_factory=list)
@@ -43,23 +47,50 @@ class Fake:
         return sum(request.startswith(f"{method} ") for request in self.requests)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+        user = USERS[request.headers["Authorization"].removeprefix("Bearer ")]
         path = request.path.removeprefix("/api/v1/")
         self.requests.append(f"{request.method} {path}")
         waiting = self.faults.get(request.method, [])
         if waiting and (answer := await waiting.pop(0)(request)) is not None:
             return answer
+        if path == "tokens":
+            return web.json_response({"items": [{"user": user}], "next": None})
+        if path.startswith("users/"):
+            return web.json_response({"id": f"usr_{user}", "name": user})
         if path.startswith("uploads/"):
+            if self.owners.get(path, user) != user:
+                return problem(403, "forbidden", needed="to be the user who began the upload")
             return await self._upload(request, path)
         if path.endswith("/uploads"):
-            return self._create(request)
+            return self._create(request, user) if request.method == "POST" else self._listing()
         if "/files/" in path:
             return await self._file(request, path.partition("/files/")[2])
         return web.json_response({"id": "grp_1", "name": "team"})
 
-    def _create(self, request: web.Request) -> web.StreamResponse:
-        path = f"uploads/upl_{len(self.uploads)}"
+    def text(self, path: str, key: str) -> str | None:
+        """What an upload's metadata has under ``key``."""
+        pairs = dict(pair.split(" ") for pair in self.metadata[path].split(","))
+        return base64.b64decode(pairs[key]).decode() if key in pairs else None
+
+    def _listing(self) -> web.StreamResponse:
+        items = [
+            {
+                "id": path.removeprefix("uploads/"),
+                "user_id": f"usr_{self.owners[path]}",
+                "path": f"/{self.text(path, 'path')}/{self.text(path, 'filename')}",
+                "length": self.lengths[path],
+                "protocol": "tus",
+            }
+            for path, stored in self.uploads.items()
+            if len(stored) < self.lengths[path]
+        ]
+        return web.json_response({"items": items, "next": None})
+
+    def _create(self, request: web.Request, user: str) -> web.StreamResponse:
+        path = f"uploads/upl_{self.count('POST') - 1}"
         self.uploads[path] = bytearray()
+        self.owners[path] = user
+        self.metadata[path] = request.headers["Upload-Metadata"]
         self.lengths[path] = int(request.headers["Upload-Length"])
         self._finish(path)
         return web.Response(status=201, headers={"Location": f"/api/v1/{path}"})
@@ -82,6 +113,7 @@ class Fake:
                 return web.Response(status=499)
             self._finish(path)
         headers = {"Upload-Offset": str(len(stored)), "Upload-Length": str(self.lengths[path])}
+        headers["Upload-Metadata"] = self.metadata[path]
         return web.Response(status=204 if request.method == "PATCH" else 200, headers=headers)
 
     def _finish(self, path: str) -> None:

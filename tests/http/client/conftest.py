@@ -1,6 +1,7 @@
 """A client and the server that it is tried against."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ async def fake() -> Fake:
 @pytest.fixture
 async def server(fake: Fake) -> AsyncIterator[TestServer]:
     app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", fake.handle)
+    app.router.add_route("*", "/{path:(?s:.*)}", fake.handle)
     running = TestServer(app)
     await running.start_server()
     yield running
@@ -31,15 +32,32 @@ def pauses() -> Pauses:
     return Pauses()
 
 
+@dataclass
+class Devices:
+    """Makes clients of one server: other people's, and those of other devices."""
+
+    url: str
+    folder: Path
+    pauses: Pauses
+
+    def __call__(self, token: str = TOKEN, state: str = "state") -> Client:
+        return Client(
+            self.url,
+            token,
+            state_folder=self.folder / state,
+            retry=RetryPolicy(pause=self.pauses),
+            transfer_retry=RetryPolicy(attempts=6, pause=self.pauses),
+        )
+
+
 @pytest.fixture
-async def client(server: TestServer, pauses: Pauses, tmp_path: Path) -> AsyncIterator[Client]:
-    async with Client(
-        str(server.make_url("/")),
-        TOKEN,
-        state_folder=tmp_path / "state",
-        retry=RetryPolicy(pause=pauses),
-        transfer_retry=RetryPolicy(attempts=6, pause=pauses),
-    ) as made:
+def devices(server: TestServer, pauses: Pauses, tmp_path: Path) -> Devices:
+    return Devices(str(server.make_url("/")), tmp_path, pauses)
+
+
+@pytest.fixture
+async def client(devices: Devices) -> AsyncIterator[Client]:
+    async with devices() as made:
         yield made
 
 

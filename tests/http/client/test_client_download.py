@@ -2,13 +2,22 @@
 
 import asyncio
 import base64
+import io
+import os
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from filestore.client import Client
-from filestore.errors import DownloadDamaged, NotFound, TargetExists, Unreachable
+from filestore.errors import (
+    ClientFailed,
+    DownloadDamaged,
+    LocalFile,
+    NotFound,
+    TargetExists,
+    Unreachable,
+)
 from filestore_chunker import block_hash
 from tests.http.client.breaking_server import DATA, MIB, Fake, broken, records, unavailable
 
@@ -86,14 +95,77 @@ async def test_wrong_bytes_are_discarded_and_never_get_the_name(
     assert (tmp_path / "a").read_bytes() == DATA
 
 
-async def test_a_part_of_unknown_origin_is_not_built_on(
-    client: Client, fake: Fake, tmp_path: Path
+@pytest.mark.parametrize("kind", ["file", "link", "swapped"])
+async def test_a_part_that_is_not_ours_is_left_alone_unless_told(
+    client: Client, fake: Fake, tmp_path: Path, kind: str
 ) -> None:
     fake.files["a"] = DATA
-    (tmp_path / "a.part").write_bytes(b"x" * (len(DATA) + 5))
-    await client.download("team", "a", tmp_path / "a")
+    theirs, part = tmp_path / "theirs", tmp_path / "a.part"
+    theirs.write_bytes(b"precious")
+    if kind == "file":
+        part.hardlink_to(theirs)
+    elif kind == "link":
+        part.symlink_to(theirs)
+    else:  # the record names another file than the one that is there now
+        fake.fail("GET", download_half_then_break, *[broken] * 20)
+        with pytest.raises(Unreachable):
+            await client.download("team", "a", tmp_path / "a")
+        fake.faults.clear()
+        part.rename(tmp_path / "kept")
+        part.hardlink_to(theirs)
 
+    with pytest.raises(TargetExists, match=r"a\.part exists"):
+        await client.download("team", "a", tmp_path / "a")
+    assert (part.read_bytes(), (tmp_path / "a").exists()) == (b"precious", False)
+    await client.download("team", "a", tmp_path / "a", replace=True)
     assert (tmp_path / "a").read_bytes() == DATA
+    assert not (tmp_path / "a").is_symlink()
+    assert theirs.read_bytes() == b"precious"
+
+
+async def test_a_part_that_is_swapped_meanwhile_never_gets_the_name(
+    client: Client, fake: Fake, tmp_path: Path
+) -> None:
+    async def somebody_swaps(request: web.Request) -> None:
+        (tmp_path / "a.part").unlink()
+        (tmp_path / "a.part").write_bytes(b"precious")
+
+    fake.files["a"] = DATA
+    fake.fail("GET", somebody_swaps)
+
+    with pytest.raises(LocalFile, match="different file there"):
+        await client.download("team", "a", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a.part").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("where", ["nodir/x", "pipe"])
+async def test_a_place_that_cannot_hold_a_file_is_refused_at_once(
+    client: Client, fake: Fake, tmp_path: Path, where: str
+) -> None:
+    fake.files["a"] = DATA
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(LocalFile, match=r"no such folder|it is a pipe"):
+        await client.download("team", "a", tmp_path / where, replace=True)
+    assert fake.count("GET") == 0
+    assert (tmp_path / "pipe").is_fifo() and not (tmp_path / "nodir").exists()
+
+
+async def test_a_stream_goes_on_after_a_break_and_is_verified_at_its_end(
+    client: Client, fake: Fake
+) -> None:
+    async def replaced(request: web.Request) -> None:
+        fake.etag = 2
+
+    fake.files["a"], out = DATA, io.BytesIO()
+    fake.fail("GET", download_half_then_break, unavailable(2))
+    done = await client.stream("team", "a", out.write)
+
+    assert (out.getvalue() == DATA, done.size, done.is_verified) == (True, len(DATA), True)
+    fake.fail("GET", download_half_then_break, replaced)
+    with pytest.raises(ClientFailed, match="changed on the server"):
+        await client.stream("team", "a", out.write)
 
 
 @pytest.mark.parametrize("digests", [True, False])
