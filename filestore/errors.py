@@ -60,8 +60,8 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
     ),
     "bad-name": _spec(
         400,
-        ("Bad name", "The name {name} is not allowed: {reason}."),
-        ("名称无效", "名称 {name} 不被允许：{reason}。"),
+        ("Bad name", 'The name "{name}" is not allowed: {reason}.'),
+        ("名称无效", "名称“{name}”不被允许：{reason}。"),
         exit_code=EXIT_USAGE,
     ),
     "length-mismatch": _spec(
@@ -110,8 +110,8 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
     ),
     "exists": _spec(
         409,
-        ("Already exists", "There is already a {what} named {name}."),
-        ("已存在", "名为 {name} 的 {what} 已存在。"),
+        ("Already exists", 'There is already a {what} named "{name}".'),
+        ("已存在", "名为“{name}”的 {what} 已存在。"),
     ),
     "offset-mismatch": _spec(
         409,

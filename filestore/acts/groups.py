@@ -175,8 +175,8 @@ async def drop_group(db: Database, actor: Actor, access: GroupAccess) -> None:
         if entries or running or group.used or group.reserved:
             raise Conflict(
                 what="the deletion of the group",
-                reason=f"it still holds {entries} files and folders (with the trash)"
-                f" and {running} running uploads",
+                reason="it is not empty: files and folders (with the trash)"
+                f" {entries}, running uploads {running}",
                 entries=entries,
                 uploads=running,
             )

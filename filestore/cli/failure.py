@@ -1,11 +1,49 @@
-"""How a command fails: one line on standard error and an exit code, from the table of errors."""
+"""How a command fails: one line on standard error and an exit code, from the table of errors.
 
-import json
+The table speaks of requests; people at a terminal know settings and commands. So a few errors
+have their own sentence here, and some have advice behind it.
+"""
+
 import sys
 from collections.abc import Mapping
+from typing import Final
 
+from filestore.cli.output import json_line, printable
 from filestore.client import document_of
-from filestore.errors import EXIT_USAGE, TYPE_PREFIX, FilestoreError, Json, Language
+from filestore.errors import (
+    EXIT_USAGE,
+    TYPE_PREFIX,
+    FilestoreError,
+    Language,
+    NotFound,
+    QuotaExceeded,
+    Unauthenticated,
+)
+from filestore.model import format_size
+
+_TRANSFERS: Final = frozenset(("upload", "download"))
+
+_TOKEN: Final[Mapping[Language, str]] = {
+    "en": "The server does not accept the token in FILESTORE_TOKEN (or in the file that"
+    " FILESTORE_TOKEN_FILE names): it is wrong, expired or revoked. filestore token create"
+    " makes another one.",
+    "zh": "服务器不接受 FILESTORE_TOKEN（或 FILESTORE_TOKEN_FILE 所指文件）中的令牌：令牌有误、"
+    "已过期或已被撤销。可用 filestore token create 创建新令牌。",
+}
+_QUOTA: Final[Mapping[Language, str]] = {
+    "en": "Group {group} has no room for {path}: {needed} are needed, {free} of {limit} are free."
+    " Running uploads reserve {reserved}; emptying the trash would free {freeable}.",
+    "zh": "群组 {group} 没有足够空间存放 {path}：需要 {needed}，配额 {limit} 中剩余 {free}。"
+    "进行中的上传预留了 {reserved}，清空回收站可释放 {freeable}。",
+}
+_GOES_ON: Final[Mapping[Language, str]] = {
+    "en": "The same command, repeated, goes on where it stopped.",
+    "zh": "重复同一命令即可从中断处继续。",
+}
+_ADDRESS: Final[Mapping[Language, str]] = {
+    "en": "Is FILESTORE_URL right?",
+    "zh": "请检查 FILESTORE_URL 是否正确。",
+}
 
 
 def language_of(environment: Mapping[str, str]) -> Language:
@@ -16,28 +54,45 @@ def language_of(environment: Mapping[str, str]) -> Language:
     return "en"
 
 
-def report(error: FilestoreError, *, as_json: bool, language: Language) -> int:
-    """Says what went wrong; gives the exit code."""
+def report(
+    error: FilestoreError, *, as_json: bool, language: Language, command: str | None = None
+) -> int:
+    """Says what went wrong in ``command``; gives the exit code."""
     if as_json:
-        _write_json(document_of(error))
+        print(json_line(document_of(error)), file=sys.stderr)
     else:
-        _write(error.sentence(language))
+        goes_on = command in _TRANSFERS and error.spec.retryable
+        say(sentence(error, language) + (f" {_GOES_ON[language]}" if goes_on else ""))
     return error.spec.exit_code
+
+
+def sentence(error: FilestoreError, language: Language) -> str:
+    """What a person at a terminal is told of ``error``."""
+    if isinstance(error, Unauthenticated):
+        return _TOKEN[language]
+    if isinstance(error, QuotaExceeded) and {"group", "path"} <= error.members.keys():
+        shown = {
+            name: format_size(value) if isinstance(value, int) else value
+            for name, value in error.members.items()
+        }
+        missing = dict.fromkeys(("needed", "free", "limit", "reserved", "freeable"), "?")
+        return _QUOTA[language].format_map(missing | shown)
+    said = error.sentence(language)
+    is_no_route = isinstance(error, NotFound) and error.members.get("what") == "address"
+    return f"{said} {_ADDRESS[language]}" if is_no_route else said
 
 
 def report_usage(message: str, *, as_json: bool) -> int:
     """Says what is wrong with the command line; gives the exit code."""
     if as_json:
         title = "The command line cannot be understood"
-        _write_json({"type": f"{TYPE_PREFIX}usage", "title": title, "detail": message})
+        document = {"type": f"{TYPE_PREFIX}usage", "title": title, "detail": message}
+        print(json_line(document), file=sys.stderr)
     else:
-        _write(f"{message} (--help shows what is possible)")
+        say(f"{message} (--help shows what is possible)")
     return EXIT_USAGE
 
 
-def _write(sentence: str) -> None:
-    print(f"filestore: {' '.join(sentence.split())}", file=sys.stderr)
-
-
-def _write_json(document: dict[str, Json]) -> None:
-    print(json.dumps(document, ensure_ascii=False), file=sys.stderr)
+def say(text: str) -> None:
+    """One line on standard error; what a server put into it cannot command the terminal."""
+    print(printable(f"filestore: {' '.join(text.split())}"), file=sys.stderr)

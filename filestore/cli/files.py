@@ -1,5 +1,6 @@
 """``filestore ls``, ``rm``, ``mkdir``, ``mv``, ``cp``, ``versions`` and ``trash``."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from filestore.cli.output import Column, NameColumn, SizeColumn, TimeColumn, sho
 from filestore.cli.places import Place
 from filestore.client import Client
 from filestore.client.transport import Document
+from filestore.errors import NotFound
 
 trash_app = typer.Typer(help="What was deleted and can come back.", no_args_is_help=True)
 
@@ -104,6 +106,23 @@ def purge(group: Group, item: TrashItem, as_json: AsJson = False) -> None:
     """Delete something in the trash for good; its room in the quota is free at once."""
     run(lambda client: client.trash.purge(group, item))
     show({"group": group, "id": item, "purged": True}, f"purged {item}", as_json=as_json)
+
+
+@trash_app.command("empty")
+def empty(group: Group, as_json: AsJson = False) -> None:
+    """Delete all in the trash for good; its room in the quota is free at once."""
+
+    async def act(client: Client) -> int:
+        items = [str(item["id"]) async for item in client.trash.list(group)]
+        for item in items:
+            with contextlib.suppress(NotFound):  # somebody else was faster
+                await client.trash.purge(group, item)
+        return len(items)
+
+    count = run(act)
+    things = "1 thing" if count == 1 else f"{count} things"
+    done = f"purged {things} from the trash of {group}"
+    show({"group": group, "purged": count}, done, as_json=as_json)
 
 
 _Relocation = Callable[[str, str, str], Awaitable[Document]]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from filestore.cli.connect import collect, run
-from filestore.cli.options import AsJson, Group, NewQuota, Quota, User
+from filestore.cli.options import AsJson, Group, NewQuota, Quota, User, duration_s
 from filestore.cli.output import Column, SizeColumn, show, show_list, size_of
 from filestore.client.transport import Document
 from filestore.model import Role, format_size
@@ -19,6 +19,8 @@ _QUOTA_LINES = (
     ("used", "used_bytes"),
     ("reserved by running uploads", "reserved_bytes"),
     ("free", "free_bytes"),
+    ("in files", "live_bytes"),
+    ("in their older versions", "versions_bytes"),
     ("in the trash", "trash_bytes"),
     ("stored once, in this group", "unique_bytes"),
     ("saved by shared blocks", "shared_bytes"),
@@ -28,12 +30,13 @@ _QUOTA_LINES = (
 @group_app.command("create")
 def create_group(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new group's name.")],
-    quota: Quota,
+    quota: Quota = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a group."""
     group = run(lambda client: client.groups.create(name, quota))
-    show(group, f"created group {name} with {format_size(quota)}", as_json=as_json)
+    done = f"created group {name} with {size_of(group, 'quota_bytes')}"
+    show(group, done, as_json=as_json)
 
 
 @group_app.command("list")
@@ -61,8 +64,37 @@ def show_group(group: Group, as_json: AsJson = False) -> None:
         f"reserved  {size_of(found, 'reserved_bytes')}",
         f"your role {found.get('role') or '-'}",
         f"created   {found.get('created_at')}",
+        f"trash     is kept for {days_of(found, 'trash_retention_s')}",
     ]
     show(found, *lines, as_json=as_json)
+
+
+@group_app.command("rename")
+def rename_group(
+    group: Group,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Rename a group. Its id, its files and its members stay."""
+    renamed = run(lambda client: client.groups.rename(group, name))
+    show(renamed, f"group {group} is now called {name}", as_json=as_json)
+
+
+@group_app.command("retention")
+def set_retention(
+    group: Group,
+    time: Annotated[
+        int,
+        typer.Argument(
+            parser=duration_s, metavar="TIME", help="30d, 12h, or 0d: it is not kept at all."
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Set how long a group's trash is kept before it is deleted for good."""
+    changed = run(lambda client: client.groups.set_trash_retention(group, time))
+    kept = days_of(changed, "trash_retention_s")
+    show(changed, f"the trash of {group} is kept for {kept}", as_json=as_json)
 
 
 @group_app.command("delete")
@@ -70,6 +102,17 @@ def delete_group(group: Group, as_json: AsJson = False) -> None:
     """Delete a group."""
     run(lambda client: client.groups.delete(group))
     show({"group": group, "deleted": True}, f"deleted group {group}", as_json=as_json)
+
+
+def days_of(group: Document, member: str) -> str:
+    """A duration of the document for people, in the largest unit that says it exactly."""
+    seconds = group.get(member)
+    if not isinstance(seconds, int):
+        return "-"
+    size, unit = next(
+        (size, unit) for size, unit in ((86_400, "d"), (3600, "h"), (1, "s")) if seconds % size == 0
+    )
+    return f"{seconds // size} {unit}"
 
 
 @member_app.command("add")

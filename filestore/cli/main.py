@@ -7,18 +7,21 @@ interrupted. They come from the table of errors.
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn, Protocol, TextIO, runtime_checkable
+from typing import Annotated, Final, NoReturn, Protocol, TextIO, runtime_checkable
 
 import typer
 
 from filestore import __version__
-from filestore.cli import files, transfers
+from filestore.cli import files
+from filestore.cli.downloading import download
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
 from filestore.cli.groups import group_app, member_app, quota_app
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
-from filestore.cli.people import token_app, user_app
+from filestore.cli.people import token_app, user_app, who_am_i
+from filestore.cli.uploading import upload
+from filestore.cli.uploads import uploads_app
 from filestore.errors import FilestoreError, LocalFile
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
@@ -53,7 +56,8 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = command.main(list(arguments), prog_name="filestore", standalone_mode=False)
     except FilestoreError as err:
-        return report(err, as_json=as_json, language=language)
+        name = next((word for word in arguments if not word.startswith("-")), None)
+        return report(err, as_json=as_json, language=language, command=name)
     except OSError as err:
         reason = (err.strerror or type(err).__name__).rstrip(".")
         error = LocalFile(path=str(err.filename or "filestore"), reason=reason)
@@ -78,12 +82,13 @@ def build(*, with_server: bool) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_options)
     if with_server:
         from filestore.cli.serve import serve
 
         app.command("serve")(serve)
-    app.command("upload")(transfers.upload)
-    app.command("download")(transfers.download)
+    app.command("upload")(upload)
+    app.command("download")(download)
     app.command("ls")(files.list_folder)
     app.command("rm")(files.remove)
     app.command("mkdir")(files.make_folder)
@@ -92,13 +97,14 @@ def build(*, with_server: bool) -> typer.Typer:
     app.command("versions")(files.list_versions)
     for name, group in _GROUPS.items():
         app.add_typer(group, name=name)
+    app.command("whoami")(who_am_i)
     app.command("version")(show_version)
     return app
 
 
 _GROUPS: Final = {
     "trash": files.trash_app,
-    "uploads": transfers.uploads_app,
+    "uploads": uploads_app,
     "group": group_app,
     "member": member_app,
     "quota": quota_app,
@@ -113,10 +119,30 @@ def show_version(as_json: AsJson = False) -> None:
     show({"version": __version__}, f"filestore {__version__}", as_json=as_json)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        show_version()
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_say_version,
+            help="Show the version of this program.",
+        ),
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 def _wants_server(arguments: Sequence[str]) -> bool:
     """Whether ``serve`` is asked for, or a page of help that lists it."""
     words = [word for word in arguments if not word.startswith("-")]
-    return not words or words[0] == "serve"
+    return words[0] == "serve" if words else "--version" not in arguments
 
 
 def _usage(err: _UsageProblem, arguments: Sequence[str], *, as_json: bool) -> int:

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -19,6 +20,17 @@ def size_value(text: str) -> int:
         raise typer.BadParameter(str(err)) from err
 
 
+def duration_s(text: str) -> int:
+    """Seconds of a duration such as ``30d`` or ``12h``.
+
+    :raises typer.BadParameter: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([dhs])", text, re.ASCII)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no duration; write 30d, 12h or 600s")
+    return int(found[1]) * {"d": 86_400, "h": 3600, "s": 1}[found[2]]
+
+
 AsJson = Annotated[
     bool,
     typer.Option(
@@ -32,6 +44,10 @@ User = Annotated[str, typer.Argument(metavar="USER", help="A user's name or id."
 Folder = Annotated[
     Place,
     typer.Argument(parser=parse_place, metavar="GROUP[:/PATH]", help="A folder or file."),
+]
+DownloadSource = Annotated[
+    Place,
+    typer.Argument(parser=parse_place, metavar="GROUP:/PATH", help="A file or folder."),
 ]
 UploadTarget = Annotated[
     Place,
@@ -54,12 +70,13 @@ Entry = Annotated[
     Place, typer.Argument(parser=parse_entry, metavar="GROUP:/PATH", help="A file or folder.")
 ]
 Quota = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--quota",
         parser=size_value,
         metavar="SIZE",
-        help="What the group may hold: 500MB, 10GiB. KiB = 1024, kB = 1000.",
+        help="What the group may hold: 500MB, 10GiB. KiB = 1024, kB = 1000. If it is not given:"
+        " what the server gives to new groups.",
     ),
 ]
 NewQuota = Annotated[

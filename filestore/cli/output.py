@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from rich.cells import cell_len
@@ -18,7 +18,7 @@ _NOTHING: Final = "-"
 def show(document: Json, *lines: str, as_json: bool) -> None:
     """One thing: the document, or the lines about it."""
     if as_json:
-        print(json.dumps(document, ensure_ascii=False))
+        print(json_line(_rooted(document)))
         return
     for line in lines:
         print(printable(line))
@@ -29,7 +29,7 @@ def show_list(
 ) -> None:
     """Many things: ``{"items": […]}``, or a table. ``empty`` is said on standard error."""
     if as_json:
-        print(json.dumps({"items": list(items)}, ensure_ascii=False))
+        print(json_line(_rooted({"items": list(items)})))
     elif items:
         for line in table(items, columns):
             print(line)
@@ -103,6 +103,26 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def json_line(document: Mapping[str, Json] | Json) -> str:
+    """One line of JSON. What a terminal would obey, and what is no character, is escaped."""
+    text = json.dumps(document, ensure_ascii=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def _rooted(document: Json) -> Json:
+    """The document with its paths in one form, that of the server: with a slash in front."""
+    if isinstance(document, list):
+        return [_rooted(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    rooted: dict[str, Json] = {
+        key: value if key == "problem" else _rooted(value) for key, value in document.items()
+    }
+    if isinstance(path := rooted.get("path"), str):
+        rooted["path"] = f"/{path.lstrip('/')}"
+    return rooted
 
 
 def size_of(document: Document, member: str) -> str:

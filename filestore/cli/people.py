@@ -2,14 +2,17 @@
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from filestore.cli.connect import collect, run
-from filestore.cli.options import AsJson
+from filestore.cli.options import AsJson, User
 from filestore.cli.output import Column, TimeColumn, show, show_list
-from filestore.client import TokenWish
+from filestore.client import Client, TokenWish
+from filestore.client.transport import Document
+from filestore.errors import Json
 from filestore.model import Scope
 
 user_app = typer.Typer(help="People who may be members of groups.", no_args_is_help=True)
@@ -52,10 +55,67 @@ def list_users(as_json: AsJson = False) -> None:
         Column("NAME", "name"),
         Column("ADMIN", "is_admin"),
         TimeColumn("CREATED", "created_at"),
+        TimeColumn("DISABLED", "disabled_at"),
         Column("ID", "id"),
     )
     items = collect(lambda client: client.users.list())
     show_list(items, columns, as_json=as_json, empty="no users")
+
+
+@user_app.command("rename")
+def rename_user(
+    user: User,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Rename a user."""
+    renamed = run(lambda client: client.users.change(user, name=name))
+    show(renamed, f"user {user} is now called {name}", as_json=as_json)
+
+
+@user_app.command("disable")
+def disable_user(user: User, as_json: AsJson = False) -> None:
+    """Keep a user out until he is enabled again."""
+    changed = run(lambda client: client.users.change(user, disabled=True))
+    show(changed, f"no token of {user} opens anything now", as_json=as_json)
+
+
+@user_app.command("enable")
+def enable_user(user: User, as_json: AsJson = False) -> None:
+    """Let a user in again who was disabled."""
+    changed = run(lambda client: client.users.change(user, disabled=False))
+    show(changed, f"the tokens of {user} work again", as_json=as_json)
+
+
+@user_app.command("delete")
+def delete_user(user: User, as_json: AsJson = False) -> None:
+    """Disable a user and end all tokens; the name stays on what he wrote."""
+    run(lambda client: client.users.delete(user))
+    done = f"{user} is out, and all tokens are revoked"
+    show({"user": user, "deleted": True}, done, as_json=as_json)
+
+
+def who_am_i(as_json: AsJson = False) -> None:
+    """Show whose token this is, and the groups that it opens."""
+
+    async def act(client: Client) -> Document:
+        user = await client.users.show(await client.tokens.owner())
+        groups = [group async for group in client.groups.list()]
+        return {**user, "groups": [{key: group.get(key) for key in _SEEN} for group in groups]}
+
+    found = run(act)
+    admin = ", a site admin" if found.get("is_admin") else ""
+    lines = [f"{found.get('name')} ({found.get('id')}){admin}"]
+    groups = found["groups"]
+    lines += [
+        f"{group['name']}: {group['role'] or 'seen as site admin'}"
+        for group in (groups if isinstance(groups, list) else ())
+        if isinstance(group, dict)
+    ]
+    show(found, *lines, as_json=as_json)
+
+
+_SEEN = ("id", "name", "role")
 
 
 @token_app.command("create")
@@ -100,11 +160,35 @@ def list_tokens(
         Column("ID", "id"),
         Column("NAME", "name"),
         Column("SCOPES", "scopes"),
+        _GroupsColumn("GROUPS", "group_names"),
         TimeColumn("EXPIRES", "expires_at"),
         TimeColumn("LAST USED", "last_used_at"),
     )
-    items = collect(lambda client: client.tokens.list(user))
+
+    async def act(client: Client) -> list[Document]:
+        items = [token async for token in client.tokens.list(user)]
+        names = {}
+        if any(token.get("groups") for token in items):
+            names = {group["id"]: group["name"] async for group in client.groups.list()}
+        return [{**token, "group_names": _named(token, names)} for token in items]
+
+    items = run(act)
     show_list(items, columns, as_json=as_json, empty="no tokens")
+
+
+class _GroupsColumn(Column):
+    """The groups that a token is limited to."""
+
+    def cell(self, item: Document) -> str:
+        return "all" if item.get(self.member) is None else super().cell(item)
+
+
+def _named(token: Document, names: Mapping[Json, Json]) -> Json:
+    """The groups that a token is limited to, by name where that is known."""
+    groups = token.get("groups")
+    if not isinstance(groups, list):
+        return None
+    return [names.get(group, group) for group in groups]
 
 
 @token_app.command("revoke")

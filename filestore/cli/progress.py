@@ -3,7 +3,6 @@
 All of it goes to standard error, so that standard output has only the result.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from filestore.cli.meter import Meter
-from filestore.cli.output import printable
+from filestore.cli.output import json_line, printable
 from filestore.client import Nobody, Watcher
 from filestore.errors import FilestoreError, Json, Language
 from filestore.model import format_size
@@ -45,6 +44,14 @@ def watcher_for(stream: TextIO, *, as_json: bool, quiet: bool, language: Languag
     return Lines(stream, language)
 
 
+def _left_alone(name: str, upload_id: str) -> str:
+    return (
+        f"{name}: another upload of yours to this place ({upload_id}) cannot be shown to be of"
+        " the same file (--verify makes that possible), so this one begins anew; filestore"
+        f" uploads cancel {upload_id} frees what that one reserves"
+    )
+
+
 class Lines:
     """A line when a transfer begins, and then every few seconds; for logs."""
 
@@ -60,6 +67,9 @@ class Lines:
         self._name, self._said_at = name, self._clock()
         self._meter = Meter(done, total, self._said_at)
         self._say(f"goes on at {self._meter.line}" if done else f"begins: {self._meter.line}")
+
+    def begins_anew(self, name: str, upload_id: str) -> None:
+        print(printable(_left_alone(name, upload_id)), file=self._stream, flush=True)
 
     def moved(self, done: int) -> None:
         now = self._clock()
@@ -92,6 +102,10 @@ class JsonLines:
         self._meter = Meter(done, total, self._said_at)
         self._say("began")
 
+    def begins_anew(self, name: str, upload_id: str) -> None:
+        line: dict[str, Json] = {"event": "begins-anew", "name": name, "left_alone": upload_id}
+        print(json_line(line), file=self._stream, flush=True)
+
     def moved(self, done: int) -> None:
         now = self._clock()
         self._meter.moved(done, now)
@@ -118,7 +132,7 @@ class JsonLines:
             "seconds_left": None if left is None else round(left, 1),
             **more,
         }
-        print(json.dumps(line, ensure_ascii=False), file=self._stream, flush=True)
+        print(json_line(line), file=self._stream, flush=True)
 
 
 class _Speed(ProgressColumn):
@@ -149,6 +163,9 @@ class Terminal:
         )
         self._bars.start()
         self._task = self._bars.add_task(printable(name), total=total, completed=done)
+
+    def begins_anew(self, name: str, upload_id: str) -> None:
+        self._console.print(Text(printable(_left_alone(name, upload_id)), style="yellow"))
 
     def moved(self, done: int) -> None:
         if self._bars is not None:

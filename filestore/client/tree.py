@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from filestore.client.paging import pages
 from filestore.client.transport import Document, Transport, segments, tree_path
+from filestore.errors import QuotaExceeded
 
 
 class Tree:
@@ -52,7 +53,11 @@ class Tree:
     async def _relocate(self, group: str, how: str, source: str, target: str) -> Document:
         body: Document = {"from": source.strip("/"), "to": target.strip("/")}
         path = f"groups/{segments(group)}/{how}"
-        return (await self._transport.call("POST", path, body=body)).document
+        try:
+            return (await self._transport.call("POST", path, body=body)).document
+        except QuotaExceeded as err:
+            err.members.update(group=group, path=f"/{target.strip('/')}")
+            raise
 
 
 class Trash:

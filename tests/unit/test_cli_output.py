@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from filestore import __version__
 from filestore.cli.connect import credentials
-from filestore.cli.failure import language_of
+from filestore.cli.failure import language_of, report
 from filestore.cli.main import execute
 from filestore.cli.meter import Meter, format_duration
 from filestore.cli.output import NameColumn, SizeColumn, TimeColumn, table
 from filestore.cli.progress import JsonLines, Lines, Terminal, watcher_for
 from filestore.client import Nobody
 from filestore.client.transport import Document
-from filestore.errors import BadSetting, StoreUnavailable
+from filestore.errors import (
+    BadName,
+    BadSetting,
+    FilestoreError,
+    LocalFile,
+    NotFound,
+    QuotaExceeded,
+    StoreUnavailable,
+    Unauthenticated,
+    Unreachable,
+)
 
 MIB = 1 << 20
 
@@ -85,8 +96,10 @@ def test_plain_lines_come_every_few_seconds() -> None:
         lines.moved(int(clock.now) * MIB)
     lines.waits(StoreUnavailable(reason="it is asleep"), 3.0)
     lines.ended()
+    lines.begins_anew("team:/b", "upl_1")
 
-    assert stream.getvalue().splitlines() == [
+    assert "filestore uploads cancel upl_1" in stream.getvalue().splitlines()[-1]
+    assert stream.getvalue().splitlines()[:-1] == [
         "team:/a: begins: 0 %, 0 B of 10 MiB",
         "team:/a: 50 %, 5 MiB of 10 MiB, 1 MiB/s, 0:00:05 left",
         "team:/a: The store does not answer now: it is asleep. Try again. (3 s)",
@@ -214,6 +227,42 @@ def test_a_wrong_command_line_is_a_usage_error_in_one_line(
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["version", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"version"}
+    assert execute(["--version"]) == 0
+    assert capsys.readouterr().out == f"filestore {__version__}\n"
+
+
+def test_an_upload_without_a_group_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["upload", "a.bin"]) == 2
+    assert "GROUP[:/FOLDER/] is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Unauthenticated(), "FILESTORE_TOKEN"),
+        (NotFound(what="address"), "FILESTORE_URL"),
+        (
+            QuotaExceeded(
+                group="lab", path="/big", needed=3 << 20, free=1, limit=1 << 30, freeable=0
+            ),
+            "Group lab has no room for /big: 3 MiB are needed, 1 B of 1 GiB are free.",
+        ),
+        (BadName(name="end ", reason="so"), '"end "'),
+        (Unreachable(url="http://h", reason="x"), "goes on where it stopped"),
+        (LocalFile(path="a\x1b[2J\x9b\u202e", reason="x"), "a\\x1b[2J\\x9b\\u202e: x."),
+    ],
+)
+def test_an_error_says_what_to_do_and_commands_no_terminal(
+    error: FilestoreError, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(error, as_json=False, language="en", command="upload")
+    said = capsys.readouterr().err
+    report(error, as_json=True, language="en")
+
+    assert says in said
+    assert said.rstrip("\n").isprintable() and said.count("\n") == 1
+    line = capsys.readouterr().err.rstrip("\n")
+    assert line.isprintable() and json.loads(line)["type"].endswith(error.code)
 
 
 def test_a_server_that_is_not_there_is_named_without_the_token(

@@ -1,15 +1,16 @@
 """GROUP:/PATH, sizes, lifetimes and local files, as the command line reads them."""
 
+import os
 from pathlib import Path
 
 import pytest
 import typer
 
-from filestore.cli.options import size_value
+from filestore.cli.options import duration_s, size_value
 from filestore.cli.people import lifetime_s
 from filestore.cli.places import Place, parse_entry, parse_place
-from filestore.cli.transfers import Source, find_sources
-from filestore.errors import BadName, LocalFile
+from filestore.cli.sources import Found, Source, check_distinct, find_sources
+from filestore.errors import BadName
 
 
 @pytest.mark.parametrize(
@@ -70,12 +71,8 @@ def test_files_come_as_they_were_named(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.touch()
 
-    assert list(find_sources([file], recursive=False)) == [Source(file, "")]
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LocalFile, match="no such file"):
-        list(find_sources([tmp_path / "a"], recursive=False))
+    assert find_sources([file], recursive=False) == Found([Source(file, "")])
+    assert duration_s("30d") == 30 * 86_400
 
 
 def test_a_folder_needs_recursive_and_then_keeps_its_shape(tmp_path: Path) -> None:
@@ -83,10 +80,41 @@ def test_a_folder_needs_recursive_and_then_keeps_its_shape(tmp_path: Path) -> No
     inner.mkdir(parents=True)
     (inner / "b").touch()
     (tmp_path / "top" / "a").touch()
+    (tmp_path / "top" / "none").mkdir()
 
     with pytest.raises(typer.BadParameter, match="--recursive"):
-        list(find_sources([tmp_path / "top"], recursive=False))
-    assert list(find_sources([tmp_path / "top"], recursive=True)) == [
-        Source(tmp_path / "top" / "a", "top"),
-        Source(inner / "b", "top/inner"),
+        find_sources([tmp_path / "top"], recursive=False)
+    assert find_sources([tmp_path / "top"], recursive=True) == Found(
+        [Source(tmp_path / "top" / "a", "top"), Source(inner / "b", "top/inner")],
+        empty_folders=["top/none"],
+    )
+
+
+def test_what_cannot_be_sent_is_named_and_the_rest_is_found(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "a").touch()
+    (top / "gone").symlink_to("nowhere")
+    (top / "loop").symlink_to(top)
+    (top / "self").symlink_to("self")
+    (top / "linked").symlink_to("a")
+    os.mkfifo(top / "pipe")
+    found = find_sources([top, tmp_path / "missing"], recursive=True)
+
+    assert [source.path.name for source in found.files] == ["a", "linked"]
+    assert {item.path.name: item.reason for item in found.skipped} == {
+        "loop": "it is a link to a folder",
+        "pipe": "it is a pipe, not a regular file",
+    }
+    assert [str(error).removeprefix(f"{tmp_path}/") for error in found.failed] == [
+        "top/gone: it is a link to something that is not there.",
+        "top/self: Too many levels of symbolic links.",
+        "missing: there is no such file.",
     ]
+
+
+def test_two_files_with_one_target_are_refused(tmp_path: Path) -> None:
+    files = [Source(tmp_path / "a" / "\u00e9", ""), Source(tmp_path / "b" / "e\u0301", "")]
+
+    with pytest.raises(typer.BadParameter, match=r"would both become team:/in/"):
+        check_distinct(files, parse_place("team:/in/"))

@@ -72,7 +72,7 @@ class Cli:
         return await asyncio.to_thread(self._execute, [str(argument) for argument in arguments])
 
     def _execute(self, arguments: list[str]) -> Outcome:
-        out, err = io.StringIO(), io.StringIO()
+        out, err = _stream(), _stream()
         with (
             pytest.MonkeyPatch.context() as patch,
             contextlib.chdir(self.folder),
@@ -82,7 +82,7 @@ class Cli:
             for name, value in self._environment.items():
                 patch.setenv(name, value)
             code = execute(arguments)
-        return Outcome(code, out.getvalue(), err.getvalue())
+        return Outcome(code, _written(out), _written(err))
 
     async def run_process(self, *arguments: str | Path) -> Outcome:
         """A command as the shell runs it."""
@@ -138,6 +138,16 @@ class Relay:
             return
         finally:
             sink.close()
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    """What a stream was given; bytes that are no text come as lone surrogates."""
+    assert isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue().decode(errors="surrogateescape")
 
 
 def _heed_interrupts() -> None:

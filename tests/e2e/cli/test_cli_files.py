@@ -71,12 +71,22 @@ async def test_what_is_purged_or_removed_permanently_frees_the_quota(
     assert (await admin.json("trash", "list", team))["items"] == []
 
 
+async def test_the_trash_is_emptied_at_once(admin: Cli, team: str, note: str) -> None:
+    await admin.json("cp", note, f"{team}:/copy.txt")
+    await admin.json("rm", note)
+    await admin.json("rm", f"{team}:/copy.txt")
+
+    assert await admin.json("trash", "empty", team) == {"group": team, "purged": 2}
+    assert (await admin.json("quota", "show", team))["used_bytes"] == 0
+
+
 async def test_a_second_upload_is_a_second_version(admin: Cli, team: str, note: str) -> None:
     (admin.folder / "note.txt").write_text("second")
     await admin.json("upload", "note.txt", note)
     versions = (await admin.json("versions", note))["items"]
 
     assert sorted(version["size"] for version in versions) == [3, 6]
+    assert "in their older versions      3 B" in (await admin.run("quota", "show", team)).out
     assert (await admin.run("versions", note)).out.count("\n") == 3
 
 

@@ -31,12 +31,45 @@ async def test_a_group_is_created_listed_shown_changed_and_deleted(admin: Cli) -
     assert (await admin.run("group", "show", name)).code == 4
 
 
+async def test_a_group_is_renamed_and_told_how_long_to_keep_its_trash(admin: Cli) -> None:
+    name = f"group-{secrets.token_hex(4)}"
+    created = await admin.json("group", "create", name)
+    await admin.json("group", "rename", name, f"{name}-2")
+    kept = await admin.run("group", "retention", f"{name}-2", "7d")
+    shown = await admin.json("group", "show", f"{name}-2")
+
+    assert created["quota_bytes"] > 0
+    assert kept.out == f"the trash of {name}-2 is kept for 7 d\n"
+    assert (shown["id"], shown["trash_retention_s"]) == (created["id"], 7 * 86_400)
+
+
+async def test_a_user_is_renamed_disabled_enabled_and_deleted(admin: Cli, team: str) -> None:
+    name = f"user-{secrets.token_hex(4)}"
+    await admin.json("user", "create", name)
+    await admin.json("member", "add", team, name)
+    made = await admin.json("token", "create", "--user", name, "--group", team)
+    user = admin.as_user(made["token"])
+    await admin.json("user", "rename", name, f"{name}-2")
+    assert (await user.run("whoami")).out.splitlines()[1:] == [f"{team}: member"]
+    listed = (await user.run("token", "list")).out
+    assert "GROUPS" in listed and team in listed
+    await admin.json("user", "disable", f"{name}-2")
+    refused = await user.run("whoami")
+    await admin.json("user", "enable", f"{name}-2")
+    who = await user.json("whoami")
+    await admin.json("user", "delete", f"{name}-2")
+
+    assert (refused.code, "FILESTORE_TOKEN" in refused.err) == (3, True)
+    assert (who["name"], who["groups"][0]["name"]) == (f"{name}-2", team)
+    assert (await user.run("whoami")).code == 3
+
+
 async def test_a_second_group_of_that_name_is_an_error_in_one_line(admin: Cli, team: str) -> None:
     again = await admin.run("group", "create", team, "--quota", "1GiB")
     as_json = await admin.run("group", "create", team, "--quota", "1GiB", "--json")
 
     assert (again.code, again.out) == (1, "")
-    assert again.err == f"filestore: There is already a group named {team}.\n"
+    assert again.err == f'filestore: There is already a group named "{team}".\n'
     assert as_json.problem["type"] == "urn:filestore:problem:exists"
     assert as_json.problem["status"] == 409
 

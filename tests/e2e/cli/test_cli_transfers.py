@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ async def test_a_file_that_changed_since_the_kill_begins_anew(
     (admin.folder / "big.bin").write_bytes(DATA[::-1])
     os.utime(big, (1, 1))
     done = (await admin.json("upload", big, team))["items"][0]
+    assert (await admin.json("quota", "show", team))["reserved_bytes"] == 0
     await admin.json("download", f"{team}:/big.bin", "-o", "copy.bin")
 
     assert done["resumed_at"] == 0
@@ -125,14 +127,80 @@ async def test_an_upload_under_way_is_listed_and_can_be_cancelled(
 
 async def test_a_folder_goes_up_with_its_shape(admin: Cli, team: str) -> None:
     (admin.folder / "top" / "inner").mkdir(parents=True)
+    (admin.folder / "top" / "none").mkdir()
     (admin.folder / "top" / "a.txt").write_text("a")
     (admin.folder / "top" / "inner" / "空.txt").write_text("")
     done = await admin.json("upload", "-r", "top", f"{team}:/in/")
 
-    assert [item["path"] for item in done["items"]] == ["in/top/a.txt", "in/top/inner/空.txt"]
+    assert [item["path"] for item in done["items"]] == [
+        *("/in/top/a.txt", "/in/top/inner/空.txt", "/in/top/none")
+    ]
     down = await admin.json("download", f"{team}:/in/top/inner/空.txt")
     assert (down["size"], (admin.folder / "空.txt").read_bytes()) == (0, b"")
     assert (await admin.run("upload", "top", team)).code == 2
+
+    one = await admin.run("download", f"{team}:/in/top")
+    assert (one.code, "is a folder; give --recursive" in one.err) == (2, True)
+    assert (await admin.run("download", "-r", f"{team}:/in/top", "-o", "nosuch/top")).code == 1
+    all_of_it = await admin.json("download", "-r", f"{team}:/in/top", "-o", "copy")
+    again = await admin.json("download", "-r", f"{team}:/in/top", "-o", "copy")
+    assert sorted(str(p.relative_to(admin.folder)) for p in admin.folder.rglob("copy/**/*")) == [
+        *("copy/a.txt", "copy/inner", "copy/inner/空.txt", "copy/none")
+    ]
+    assert [item["status"] for item in all_of_it["items"]] == ["made"] * 3 + ["downloaded"] * 2
+    assert [item["status"] for item in again["items"]] == ["made"] * 3 + ["already-there"] * 2
+    shown = await admin.run("download", f"{team}:/in/top/a.txt", "-o", "-", "-q")
+    assert (shown.code, shown.out, shown.err) == (0, "a", "")
+
+
+async def test_what_cannot_go_up_is_named_and_the_rest_goes(admin: Cli, team: str) -> None:
+    top = admin.folder / "top"
+    top.mkdir()
+    for name in ("a", os.fsdecode(b"\xff\xfe"), "back\\slash", "two\nlines", "end ", "z"):
+        (top / name).write_text("x")
+    (top / "gone").symlink_to("nowhere")
+    os.mkfifo(top / "pipe")
+    outcome = await admin.run("upload", "-r", "top", team, "--json")
+    plain = await admin.run("upload", "-rq", "top", team)
+
+    found = outcome.document
+    assert outcome.code == plain.code == 1
+    assert [item["path"] for item in found["items"]] == ["/top/a", "/top/z"]
+    assert [item["file"].rpartition("/")[2] for item in found["skipped"]] == ["pipe"]
+    kinds = [item["problem"]["type"].rpartition(":")[2] for item in found["failed"]]
+    assert kinds == ["local-file", *["bad-name"] * 4]
+    assert outcome.problem["detail"] == "5 of 7 failed."
+    assert plain.err.count("failed ") == 5 and "may not begin or end with a space" in plain.err
+    assert plain.err.endswith("filestore: 5 of 7 failed.\n")
+
+
+async def test_a_batch_that_only_the_quota_stops_is_a_refusal_and_twins_go_nowhere(
+    admin: Cli, team: str
+) -> None:
+    for folder in ("p", "q"):
+        (admin.folder / folder).mkdir()
+        (admin.folder / folder / "same").write_text(folder * 2000)
+    twins = await admin.run("upload", "p/same", "q/same", f"{team}:/rr/")
+    assert (twins.code, "would both become" in twins.err) == (2, True)
+    assert (await admin.run("ls", f"{team}:/rr")).code == 4
+    await admin.json("quota", "set", team, "1kB")
+    refused = await admin.run("upload", "-r", "p", "q", team)
+
+    assert refused.code == 3
+    assert f"Group {team} has no room for /p/same: 2 KiB are needed" in refused.err
+
+
+async def test_an_upload_begun_on_another_device_goes_on_here(
+    admin: Cli, team: str, big: Path, relay: Relay
+) -> None:
+    await kill_midway(admin, relay, "upload", "--verify", big, team)
+    other = replace(admin, state=admin.state.with_name("other"))
+    done = (await other.json("upload", big, team))["items"][0]
+
+    assert done["resumed_at"] > 4 * MIB
+    assert (await admin.json("quota", "show", team))["reserved_bytes"] == 0
+    (item,) = (await admin.json("ls", f"{team}:/big.bin"))["items"]
+    assert (item["path"], item["size"]) == ("/big.bin", len(DATA))
 
 
 async def test_without_a_slash_the_target_is_the_files_name_unless_it_is_a_folder(
@@ -143,8 +211,8 @@ async def test_without_a_slash_the_target_is_the_files_name_unless_it_is_a_folde
     placed = await admin.json("upload", big, f"{team}:/docs")
     several = await admin.run("upload", big, big, f"{team}:/nosuch")
 
-    assert named["items"][0]["path"] == "docs/other.bin"
-    assert placed["items"][0]["path"] == "docs/big.bin"
+    assert named["items"][0]["path"] == "/docs/other.bin"
+    assert placed["items"][0]["path"] == "/docs/big.bin"
     assert several.code == 2
 
 

@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from filestore.client import Client, RetryPolicy
-from filestore.errors import Exists, ForeignAnswer, NotFound, StoreUnavailable, Unreachable
+from filestore.errors import (
+    BadSetting,
+    Exists,
+    ForeignAnswer,
+    NotFound,
+    StoreUnavailable,
+    Unreachable,
+)
 from tests.http.client.breaking_server import TOKEN, Fake, Pauses, broken, problem, unavailable
 
 
@@ -69,7 +77,7 @@ async def test_a_problem_becomes_the_exception_that_was_raised(client: Client, f
     with pytest.raises(Exists) as caught:
         await client.groups.create("team", 1)
     assert caught.value.members == {"what": "group", "name": "team"}
-    assert caught.value.sentence("zh") == "名为 team 的 group 已存在。"
+    assert caught.value.sentence("zh") == "名为“team”的 group 已存在。"
 
 
 async def test_an_answer_of_a_proxy_is_told_apart(client: Client, fake: Fake) -> None:
@@ -86,6 +94,27 @@ async def test_an_answer_of_a_proxy_is_told_apart(client: Client, fake: Fake) ->
     assert (caught.value.spec.status, caught.value.spec.exit_code) == (413, 3)
     with pytest.raises(ForeignAnswer, match=r"answered 403: Not on Sundays\."):
         await client.groups.show("team")
+
+
+async def test_what_is_no_filestore_is_told_with_what_to_do(
+    client: Client, fake: Fake, server: TestServer, tmp_path: Path
+) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404, text="<html>Not here</html>", content_type="text/html")
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=301, headers={"Location": "https://h/api/v1/groups/team"})
+
+    fake.fail("GET", page, elsewhere)
+
+    with pytest.raises(ForeignAnswer, match=r"404: .*is FILESTORE_URL right\?"):
+        await client.groups.show("team")
+    with pytest.raises(ForeignAnswer, match=r"try FILESTORE_URL=https://h\."):
+        await client.groups.show("team")
+    secure = f"https://{server.host}:{server.port}"
+    async with Client(secure, TOKEN, state_folder=tmp_path) as confused:
+        with pytest.raises(BadSetting, match="speaks no TLS; is it http://"):
+            await confused.groups.show("team")
 
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Path, pauses: Pauses) -> None:

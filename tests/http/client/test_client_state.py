@@ -129,6 +129,7 @@ def test_waiting_grows_keeps_to_its_bound_and_heeds_the_server() -> None:
         ("ftp://h", "fst_x"),
         ("http://user:pass@h", "fst_x"),
         ("http://h/?q", "fst_x"),
+        ("http://h/files/api/v1", "fst_x"),
         ("http://h", ""),
         ("http://h", "fst\n_x"),
     ],

@@ -287,7 +287,7 @@ async def test_what_was_begun_for_a_file_that_changed_since_is_ended_first(
         assert "uploads/upl_0" not in fake.uploads
 
     await given_up(client, fake, source)
-    source.write_bytes(DATA[::-1])
+    written(source, DATA[::-1])
     os.utime(source, ns=(1, 1))
     fake.fail("POST", checked)
     await client.upload(source, TARGET)
