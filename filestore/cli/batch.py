@@ -100,7 +100,8 @@ class Batch:
         total = len(self._done) + len(self._failed) + self._untried
         reason = f"{len(self._failed)} of {total} failed"
         if self._untried:
-            reason += f", {self._untried} were not tried after that"
+            reason += f", after that {self._untried} not tried"
+        reason += "; the same command, repeated, does what is left"
         error = ClientFailed(reason=reason)
         report(error, as_json=self.as_json, language=self.language)
         codes = {error.spec.exit_code for _, error in self._failed}

@@ -25,10 +25,10 @@ _TRANSFERS: Final = frozenset(("upload", "download"))
 
 _TOKEN: Final[Mapping[Language, str]] = {
     "en": "The server does not accept the token in FILESTORE_TOKEN (or in the file that"
-    " FILESTORE_TOKEN_FILE names): it is wrong, expired or revoked. filestore token create"
-    " makes another one.",
+    " FILESTORE_TOKEN_FILE names): it is wrong, expired or revoked. Take another one; a site"
+    " admin can make it (filestore token create).",
     "zh": "服务器不接受 FILESTORE_TOKEN（或 FILESTORE_TOKEN_FILE 所指文件）中的令牌：令牌有误、"
-    "已过期或已被撤销。可用 filestore token create 创建新令牌。",
+    "已过期或已被撤销。请换用其他令牌；管理员可用 filestore token create 创建。",
 }
 _QUOTA: Final[Mapping[Language, str]] = {
     "en": "Group {group} has no room for {path}: {needed} are needed, {free} of {limit} are free."

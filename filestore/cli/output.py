@@ -74,7 +74,9 @@ class TimeColumn(Column):
 
     def cell(self, item: Document) -> str:
         value = item.get(self.member)
-        return f"{value[:10]} {value[11:16]}Z" if isinstance(value, str) else _NOTHING
+        if not isinstance(value, str):
+            return _NOTHING
+        return printable(f"{value[:10]} {value[11:16]}Z")
 
 
 class NameColumn(Column):

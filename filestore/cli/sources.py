@@ -84,7 +84,7 @@ def check_distinct(files: Sequence[Source], place: Place) -> None:
 
 
 def _walk(top: Path, found: Found) -> None:
-    base = top.absolute()
+    base = Path(os.path.abspath(top))  # so that . and .. have a name
 
     def unreadable(err: OSError) -> None:
         reason = (err.strerror or type(err).__name__).rstrip(".")

@@ -1,6 +1,7 @@
 """``filestore upload``."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from filestore.cli.options import AsJson, Quiet, UploadTarget
 from filestore.cli.places import Place
 from filestore.cli.progress import standard_error
 from filestore.cli.sources import Found, Source, check_distinct, find_sources
-from filestore.client import Client, Uploaded
+from filestore.client import Client, Uploaded, Watcher
 from filestore.client.transport import Document
 from filestore.errors import NotFound
 from filestore.model import format_size
@@ -56,24 +57,34 @@ def upload(
     async def act(client: Client) -> None:
         place = await _resolve(client, target, found, is_one=len(files) == 1)
         check_distinct(found.files, place)
-
-        async def make(folder: str) -> tuple[Document, str]:
-            path = "/".join(part for part in (place.path, folder) if part)
-            made = await client.tree.make_folder(place.group, path)
-            document: Document = {"group": place.group, "path": path, "status": "made"}
-            return {**document, "kind": made.get("kind")}, f"made {place.group}:/{path}/"
-
-        async def send(source: Source) -> tuple[Document, str]:
-            done = await client.upload(
-                source.path, source.target(place), verify=verify, watcher=watcher
-            )
-            return _document(source, done), _sentence(done)
-
-        await batch.run(found.files, lambda source: str(source.path), send)
-        await batch.run(found.empty_folders, lambda folder: folder, make)
+        sending = _Sending(client, place, verify, watcher)
+        await batch.run(found.files, lambda source: str(source.path), sending.file)
+        await batch.run(found.empty_folders, str, sending.folder)
 
     run(act)
     batch.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """How files go to one place."""
+
+    client: Client
+    place: Place
+    verify: bool
+    watcher: Watcher
+
+    async def file(self, source: Source) -> tuple[Document, str]:
+        done = await self.client.upload(
+            source.path, source.target(self.place), verify=self.verify, watcher=self.watcher
+        )
+        return _document(source, done), _sentence(done)
+
+    async def folder(self, inside: str) -> tuple[Document, str]:
+        group = self.place.group
+        path = "/".join(part for part in (self.place.path, inside) if part)
+        await self.client.tree.make_folder(group, path)
+        return {"group": group, "path": path, "status": "made"}, f"made {group}:/{path}/"
 
 
 async def _resolve(client: Client, target: Place, found: Found, *, is_one: bool) -> Place:

@@ -275,7 +275,7 @@ def _setting(name: str, reason: str) -> BadSetting:
 def _tls_reason(server: str, err: aiohttp.ClientSSLError) -> str:
     if isinstance(err, aiohttp.ClientConnectorCertificateError):
         return f"the certificate of {server} is not trusted: {err.certificate_error}".rstrip(".")
-    return f"{server} speaks no TLS; is it http:// or another port?"
+    return f"{server} speaks no TLS; write http://, or another port"
 
 
 def _why(err: aiohttp.ClientConnectorError) -> str:

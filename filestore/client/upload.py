@@ -16,18 +16,18 @@ import contextlib
 import mimetypes
 import os
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import aiofiles
 import aiofiles.os
 
 from filestore.client.files import FileFacts, Files
 from filestore.client.identity import Identify, Identity
-from filestore.client.local import hash_prefix, local_errors, open_regular
+from filestore.client.local import local_errors, open_regular
 from filestore.client.retry import RetryPolicy
+from filestore.client.sending import FileState, Sending
 from filestore.client.state import Record, TransferRecords
 from filestore.client.tree import Tree
 from filestore.client.tus import Uploads
@@ -39,15 +39,14 @@ from filestore.errors import (
     NotFound,
     QuotaExceeded,
     SourceChanged,
-    Unreachable,
     UploadGone,
 )
 from filestore.model import Protocol
 from filestore.names import parse_name, parse_path
 
-_WINDOW: Final = 4 << 20  # bytes per read: one thread hop each, and two of them in memory
-_PIECE: Final = 1 << 19  # bytes per write to the socket: progress moves smoothly
-_SILENCE_S: Final = 120  # the server takes no byte for this long: the connection is given up
+_WORTH_A_LOOK: Final = 1 << 20
+"""Bytes below which nobody asks whether an upload was begun elsewhere: of a folder with many
+small files, each would cost a request more, and there is next to nothing to win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +76,6 @@ class Uploaded:
     sent: int
     resumed_at: int
     was_there: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What must not change of a local file while it is sent."""
-
-    device: int
-    inode: int
-    size: int
-    changed_ns: int
-
-    @property
-    def record(self) -> Json:
-        return [self.device, self.inode, self.size, self.changed_ns]
-
-    @classmethod
-    def of(cls, descriptor: int) -> Self:
-        info = os.fstat(descriptor)
-        return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +123,14 @@ class Upload:
         parse_name(self._target.name)
         with local_errors(self._source):
             async with aiofiles.open(self._source, "rb", buffering=0, opener=open_regular) as file:
-                state = _State.of(file.fileno())
+                state = FileState.of(file.fileno())
                 user = await identify()
                 key = TransferRecords.key(
                     *(server, user.key, self._target.group, self._target.path),
                     os.fsencode(self._source).hex(),
                 )
                 with self._records.hold(key, self._source):
-                    sending = _Sending(file.fileno(), state, self._source, watcher)
+                    sending = Sending(file.fileno(), state, self._source, watcher)
                     try:
                         return await self._bring(key, sending, user, verify=verify, retry=retry)
                     except QuotaExceeded as err:
@@ -158,7 +138,7 @@ class Upload:
                         raise
 
     async def _bring(
-        self, key: str, sending: "_Sending", user: Identity, *, verify: bool, retry: RetryPolicy
+        self, key: str, sending: Sending, user: Identity, *, verify: bool, retry: RetryPolicy
     ) -> Uploaded:
         """Decides what there is to do: nothing, go on, or begin."""
         size, file = sending.state.size, sending.state.record
@@ -194,7 +174,7 @@ class Upload:
             self._records.forget(key)
         return Uploaded(self._target, size, facts.etag, self._sent, offset, was_there=False)
 
-    async def _already_there(self, record: Record, sending: "_Sending") -> FileFacts | None:
+    async def _already_there(self, record: Record, sending: Sending) -> FileFacts | None:
         """The target's facts if it surely has these bytes.
 
         A record of an upload under way speaks against it: hashing the file would cost more
@@ -228,7 +208,7 @@ class Upload:
         return (upload, progress.offset) if progress.length == size else (None, 0)
 
     async def _adopt(
-        self, user: Identity, sending: "_Sending", *, ended: Json
+        self, user: Identity, sending: Sending, *, ended: Json
     ) -> tuple[str | None, int]:
         """An upload that this user began elsewhere, if it certainly is of the same file.
 
@@ -249,7 +229,7 @@ class Upload:
 
     async def _candidates(self, user: Identity, size: int) -> list[str]:
         """Running uploads of this user to this place, of this size."""
-        if user.user_id is None:
+        if user.user_id is None or size < _WORTH_A_LOOK:
             return []
         wanted = {
             "user_id": user.user_id,
@@ -265,7 +245,7 @@ class Upload:
                     found.append(f"uploads/{item.get('id')}")
         return found
 
-    async def _create(self, sending: "_Sending", *, verify: bool) -> str:
+    async def _create(self, sending: Sending, *, verify: bool) -> str:
         metadata = {"filename": self._target.name}
         if self._target.folder:
             metadata["path"] = self._target.folder
@@ -277,7 +257,7 @@ class Upload:
             metadata["blake3"] = self._digest.hex()
         return await self._uploads.create(self._target.group, sending.state.size, metadata)
 
-    async def _local_digest(self, sending: "_Sending") -> bytes:
+    async def _local_digest(self, sending: Sending) -> bytes:
         if self._digest is None:
             self._digest = await asyncio.to_thread(sending.digest)
         return self._digest
@@ -288,9 +268,7 @@ class Upload:
             with contextlib.suppress(NotFound, UploadGone, Forbidden):
                 await self._uploads.terminate(upload)
 
-    async def _send(
-        self, upload: str, offset: int, sending: "_Sending", retry: RetryPolicy
-    ) -> None:
+    async def _send(self, upload: str, offset: int, sending: Sending, retry: RetryPolicy) -> None:
         """Sends from ``offset`` to the end; after each break from where the server is."""
         attempts = retry.begin(sending.watcher.waits)
         is_known = True
@@ -325,73 +303,6 @@ class Upload:
 
 _UPLOAD_LIVES: Final = frozenset(("unauthenticated", "forbidden", "internal", "foreign-answer"))
 """Errors that are not for ever and leave the upload as it is, so its record is kept."""
-
-
-class _Sending:
-    """The local file, read in windows, as the body of one PATCH after the other.
-
-    Reads name their position: a read that a broken request left behind in its thread can then
-    not move the position under the next request.
-    """
-
-    def __init__(self, descriptor: int, state: _State, source: Path, watcher: Watcher) -> None:
-        self._descriptor = descriptor
-        self._source = source
-        self._read_at: Callable[[int], Awaitable[bytes]] = aiofiles.os.wrap(self._read)
-        self._failure: FilestoreError | OSError | None = None
-        self.state = state
-        self.watcher = watcher
-
-    async def append(self, uploads: Uploads, upload: str, offset: int) -> int:
-        """One PATCH with all that is left; gives the new offset.
-
-        :raises SourceChanged: noticed before the last window left, so the upload is not done.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_SILENCE_S) as patience:
-
-                def alive() -> None:
-                    patience.reschedule(loop.time() + _SILENCE_S)
-
-                body = self._body(offset, alive)
-                return await uploads.append(upload, offset, self.state.size - offset, body)
-        except TimeoutError as err:
-            raise Unreachable(url="The server", reason="it takes no bytes") from err
-        except FilestoreError:
-            if self._failure is not None:  # what broke the request off was here, not there
-                raise self._failure from None
-            raise
-
-    async def _body(self, offset: int, alive: Callable[[], None]) -> AsyncIterator[memoryview]:
-        try:
-            while offset < self.state.size:
-                window = memoryview(await self._read_at(offset))
-                for at in range(0, len(window), _PIECE):
-                    piece = window[at : at + _PIECE]
-                    yield piece
-                    offset += len(piece)
-                    alive()
-                    self.watcher.moved(offset)
-        except (FilestoreError, OSError) as err:
-            self._failure = err
-            raise
-
-    def digest(self) -> bytes:
-        """BLAKE3 of the whole file. Blocks.
-
-        :raises SourceChanged: it was not the same file before and after.
-        """
-        digest = hash_prefix(self._descriptor, self.state.size, self._source).digest()
-        if _State.of(self._descriptor) != self.state:
-            raise SourceChanged(path=str(self._source))
-        return digest
-
-    def _read(self, offset: int) -> bytes:
-        window = os.pread(self._descriptor, _WINDOW, offset)
-        if not window or _State.of(self._descriptor) != self.state:
-            raise SourceChanged(path=str(self._source))
-        return window
 
 
 def guessed_media_type(name: str) -> str | None:

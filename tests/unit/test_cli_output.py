@@ -49,12 +49,14 @@ def test_a_table_is_aligned_also_where_characters_are_wide() -> None:
     items: list[Document] = [
         {"size": 1536, "at": "2026-01-02T03:04:05.678Z", "name": "计划", "kind": "file"},
         {"size": None, "at": None, "name": "a\x1b[2J", "kind": "folder"},
+        {"size": 1, "at": "\x1b[2J", "name": "b"},
     ]
 
     assert table(items, columns) == [
         "   SIZE  AT                 NAME",
         "1.5 KiB  2026-01-02 03:04Z  计划",
         "      -  -                  a\\x1b[2J/",
+        "    1 B  \\x1b[2J Z         b",
     ]
     assert table([{"name": "计划", "size": 1}], (columns[2], columns[0])) == [
         "NAME  SIZE",

@@ -169,9 +169,9 @@ async def test_what_cannot_go_up_is_named_and_the_rest_goes(admin: Cli, team: st
     assert [item["file"].rpartition("/")[2] for item in found["skipped"]] == ["pipe"]
     kinds = [item["problem"]["type"].rpartition(":")[2] for item in found["failed"]]
     assert kinds == ["local-file", *["bad-name"] * 4]
-    assert outcome.problem["detail"] == "5 of 7 failed."
+    assert outcome.problem["detail"].startswith("5 of 7 failed; the same command")
     assert plain.err.count("failed ") == 5 and "may not begin or end with a space" in plain.err
-    assert plain.err.endswith("filestore: 5 of 7 failed.\n")
+    assert plain.err.splitlines()[-1].startswith("filestore: 5 of 7 failed;")
 
 
 async def test_a_batch_that_only_the_quota_stops_is_a_refusal_and_twins_go_nowhere(

@@ -113,7 +113,7 @@ async def test_what_is_no_filestore_is_told_with_what_to_do(
         await client.groups.show("team")
     secure = f"https://{server.host}:{server.port}"
     async with Client(secure, TOKEN, state_folder=tmp_path) as confused:
-        with pytest.raises(BadSetting, match="speaks no TLS; is it http://"):
+        with pytest.raises(BadSetting, match="speaks no TLS; write http://"):
             await confused.groups.show("team")
 
 
