@@ -83,7 +83,8 @@ class Batch:
             for skipped in self.skipped:
                 say(f"skipped {skipped.path}: {skipped.reason}")
             for name, error in self._failed:
-                say(f"failed {name}: {sentence(error, self.language)}")
+                reason = sentence(error, self.language).removeprefix(f"{name}: ")
+                say(f"failed {name}: {reason}")
         if self._failed:
             self._exit()
 

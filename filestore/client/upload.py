@@ -33,6 +33,7 @@ from filestore.client.tree import Tree
 from filestore.client.tus import Uploads
 from filestore.client.watcher import Watcher
 from filestore.errors import (
+    BadName,
     FilestoreError,
     Forbidden,
     Json,
@@ -119,8 +120,7 @@ class Upload:
         :raises DigestMismatch: with ``verify``; the upload was ended. Safe to repeat.
         :raises QuotaExceeded: with the members ``group`` and ``path`` beside the server's.
         """
-        parse_path(self._target.folder)
-        parse_name(self._target.name)
+        _check(self._target)
         with local_errors(self._source):
             async with aiofiles.open(self._source, "rb", buffering=0, opener=open_regular) as file:
                 state = FileState.of(file.fileno())
@@ -303,6 +303,18 @@ class Upload:
 
 _UPLOAD_LIVES: Final = frozenset(("unauthenticated", "forbidden", "internal", "foreign-answer"))
 """Errors that are not for ever and leave the upload as it is, so its record is kept."""
+
+
+def _check(target: Target) -> None:
+    """:raises BadName: no server would take this name."""
+    try:
+        target.path.encode()
+    except UnicodeEncodeError as err:  # local names are bytes; PEP 383 made surrogates of them
+        with contextlib.suppress(UnicodeEncodeError):  # it came from elsewhere; see below
+            name = os.fsencode(target.path).decode(errors="backslashreplace")
+            raise BadName(name=name, reason="its bytes are no valid UTF-8", rule="utf-8") from err
+    parse_path(target.folder)
+    parse_name(target.name)
 
 
 def guessed_media_type(name: str) -> str | None:

@@ -56,7 +56,7 @@ def test_a_table_is_aligned_also_where_characters_are_wide() -> None:
         "   SIZE  AT                 NAME",
         "1.5 KiB  2026-01-02 03:04Z  计划",
         "      -  -                  a\\x1b[2J/",
-        "    1 B  \\x1b[2J Z         b",
+        "    1 B  \\x1b[2J Z          b",
     ]
     assert table([{"name": "计划", "size": 1}], (columns[2], columns[0])) == [
         "NAME  SIZE",

@@ -171,6 +171,7 @@ async def test_what_cannot_go_up_is_named_and_the_rest_goes(admin: Cli, team: st
     assert kinds == ["local-file", *["bad-name"] * 4]
     assert outcome.problem["detail"].startswith("5 of 7 failed; the same command")
     assert plain.err.count("failed ") == 5 and "may not begin or end with a space" in plain.err
+    assert 'top/\\xff\\xfe" is not allowed: its bytes are no valid UTF-8' in plain.err
     assert plain.err.splitlines()[-1].startswith("filestore: 5 of 7 failed;")
 
 
