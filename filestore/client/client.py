@@ -8,8 +8,8 @@ from typing import Self
 from filestore.client.download import Download, Downloaded
 from filestore.client.files import Files
 from filestore.client.groups import Groups
-from filestore.client.jobs import Jobs
 from filestore.client.identity import Identity, identity_of
+from filestore.client.jobs import Jobs
 from filestore.client.people import Tokens, Users
 from filestore.client.retry import TRANSFERS, RetryPolicy
 from filestore.client.state import TransferRecords, default_state_folder
