@@ -113,6 +113,20 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("Already exists", 'There is already a {what} named "{name}".'),
         ("已存在", "名为“{name}”的 {what} 已存在。"),
     ),
+    "last-admin": _spec(
+        409,
+        (
+            "Nobody could administer the service",
+            "{what} would leave no site admin with a token that works and has the scope admin."
+            " Give another site admin such a token first.",
+        ),
+        (
+            "将无人能管理服务",
+            "{what} 之后，将没有任何站点管理员持有有效且带 admin 范围的令牌。"
+            "请先为另一位站点管理员创建这样的令牌。",
+        ),
+        exit_code=EXIT_REFUSED,
+    ),
     "offset-mismatch": _spec(
         409,
         ("Offset does not match", "The upload is at byte {expected}, the request says {got}."),
@@ -442,6 +456,12 @@ class Conflict(FilestoreError):
 
 class Exists(FilestoreError):
     code = "exists"
+
+
+class LastAdmin(FilestoreError):
+    """The act would lock everybody out of the administration; nothing was changed."""
+
+    code = "last-admin"
 
 
 class OffsetMismatch(FilestoreError):

@@ -1,6 +1,7 @@
 """What a principal may do: the token's rights and the membership of this moment, both.
 
-Who may not see a group cannot tell it from one that does not exist.
+Who may not see a group cannot tell it from one that does not exist. A site admin sees all
+groups in the list, so what he may not do in one is refused by its reason.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from filestore.meta.members import role_of
 from filestore.model import Principal, Role, Scope
 
 SITE_ADMIN: Final = "a site admin and a token with the scope admin that is not limited to groups"
+
+MEMBERSHIP: Final = "to be a member of the group, which a site admin can make himself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ async def group_access(tx: Tx, principal: Principal, ref: str, need: Need) -> Gr
     """The group ``ref`` (name or id), when the caller may do now what ``need`` says.
 
     :raises NotFound: no such group, or the caller is no member, or the token is limited to others.
-    :raises Forbidden: a member, but the role or the token's scope is missing; says which.
+    :raises Forbidden: a member, but the role or the token's scope is missing; or a site admin who
+        is no member; says which.
     """
     group = await find_group(tx, ref)
     if group is None or (principal.groups is not None and group.id not in principal.groups):
@@ -61,6 +65,8 @@ async def group_access(tx: Tx, principal: Principal, ref: str, need: Need) -> Gr
     access = GroupAccess(group.id, group.name, group.domain_id, role)
     if need.site_admin and is_site_admin(principal):
         return access
+    if role is None and is_site_admin(principal):
+        raise Forbidden(needed=MEMBERSHIP)
     if role is None:
         raise NotFound(what="group")
     if need.scope is not None and not principal.allows(need.scope):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.exc import IntegrityError
 
 from filestore.acts.access import is_site_admin
-from filestore.errors import Conflict, Exists, Json, NotFound
+from filestore.errors import Exists, Json, LastAdmin, NotFound
 from filestore.meta.database import Database, Tx, violates
 from filestore.meta.log import audit, emit
 from filestore.meta.people import (
@@ -16,7 +16,7 @@ from filestore.meta.people import (
     list_users,
     lock_active_admins,
 )
-from filestore.meta.tokens import revoke_tokens_of
+from filestore.meta.tokens import has_admin_key, revoke_tokens_of
 from filestore.model import Actor, Principal
 from filestore.names import check_label
 
@@ -68,16 +68,16 @@ async def alter_user(
     :raises NotFound: no such user.
     :raises BadName: the name is not allowed.
     :raises Exists: the name is taken.
-    :raises Conflict: it would leave no site admin.
+    :raises LastAdmin: it would leave no site admin who can get in.
     """
     label = None if name is None else check_label(name, "user")
 
     async def act(tx: Tx) -> User:
-        admins = await lock_active_admins(tx)
+        await lock_active_admins(tx)
         before = await _locked(tx, ref)
-        if is_admin is False or disabled is True:
-            _keep_an_admin(admins, before)
         user = await change_user(tx, before.id, name=label, is_admin=is_admin, disabled=disabled)
+        if is_admin is False or disabled is True:
+            await keep_an_admin(tx, "the change of the user")
         if user != before:
             await audit(
                 tx, actor, "user.change", target=user.id, before=_state(before), after=_state(user)
@@ -92,15 +92,15 @@ async def remove_user(db: Database, actor: Actor, ref: str) -> None:
     """Disables the user and ends all his tokens. The row stays: versions name their author.
 
     :raises NotFound: no such user.
-    :raises Conflict: it would leave no site admin.
+    :raises LastAdmin: it would leave no site admin who can get in.
     """
 
     async def act(tx: Tx) -> None:
-        admins = await lock_active_admins(tx)
+        await lock_active_admins(tx)
         before = await _locked(tx, ref)
-        _keep_an_admin(admins, before)
         user = await change_user(tx, before.id, disabled=True)
         ended = await revoke_tokens_of(tx, user.id)
+        await keep_an_admin(tx, "the removal of the user")
         after = {**_state(user), "tokens_revoked": ended}
         await audit(tx, actor, "user.remove", target=user.id, before=_state(before), after=after)
         await emit(tx, "user.removed", {"user": user.id, "name": user.name})
@@ -115,14 +115,15 @@ async def _locked(tx: Tx, ref: str) -> User:
     return user
 
 
-def _keep_an_admin(admins: set[str], user: User) -> None:
-    """Lets ``user`` lose what a site admin may. The rows of all site admins are locked.
+async def keep_an_admin(tx: Tx, what: str) -> None:
+    """Asked behind a change that may take somebody's way in, before it is committed.
 
-    :raises Conflict: nobody else is site admin and not disabled.
+    The rows of all site admins are locked.
+
+    :raises LastAdmin: nobody could administer the service any more.
     """
-    if admins == {user.id}:
-        reason = "this is the last site admin; make another one first"
-        raise Conflict(what="the change of the user", reason=reason)
+    if not await has_admin_key(tx):
+        raise LastAdmin(what=what)
 
 
 async def _transact(db: Database, act: Callable[[Tx], Awaitable[User]], name: str) -> User:

@@ -1,4 +1,6 @@
-"""Acts on access tokens. A token cannot make or end one that may do more than itself."""
+"""Acts on access tokens. A token cannot make one that may do more than itself, or lives longer;
+who is no site admin cannot end one that may do more, either. The last one that can administer
+the service stays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,18 +9,19 @@ from typing import Final
 import sqlalchemy as sa
 
 from filestore.acts.access import Need, group_access, is_site_admin
+from filestore.acts.people import keep_an_admin
 from filestore.errors import BadRequest, Forbidden, Json, NotFound, Unauthenticated
 from filestore.ids import is_id, new_token
 from filestore.meta.database import Database, Tx
 from filestore.meta.log import audit, emit
-from filestore.meta.people import User, find_user
+from filestore.meta.people import User, find_user, lock_active_admins
 from filestore.meta.tables import now_us
 from filestore.meta.tokens import Token, find_token, insert_token, list_tokens, revoke_token
 from filestore.model import Actor, Principal, Scope
 from filestore.names import check_label
 
 USUAL_SCOPES: Final = frozenset({Scope.READ, Scope.WRITE, Scope.MANAGE})
-"""What a token gets that a site admin makes for somebody else without naming scopes: the
+"""What a token gets at most that a site admin makes for somebody else without naming scopes: the
 membership limits it anyway."""
 
 
@@ -28,7 +31,7 @@ class TokenWish:
 
     ``user`` and ``groups`` are names or ids; user None: oneself. None for scopes: what the asking
     token has but ``admin``, which is given only by name; for groups: its groups; for the expiry:
-    its expiry, or none when a site admin asks.
+    its expiry.
     """
 
     name: str
@@ -52,7 +55,8 @@ class FreshToken:
 async def create_token(
     db: Database, principal: Principal, actor: Actor, wish: TokenWish
 ) -> FreshToken:
-    """A new token: one's own within the asking token's rights; any, for a site admin.
+    """A new token within the asking token's rights and lifetime: one's own, or anybody's for a
+    site admin.
 
     :raises BadName: the name is not allowed.
     :raises BadRequest: the scopes do not fit the user or the groups.
@@ -61,7 +65,6 @@ async def create_token(
     """
     label = check_label(wish.name, "token")
     secret = new_token()
-    is_free = is_site_admin(principal)
 
     async def act(tx: Tx) -> FreshToken:
         asking = await _asking(tx, principal)
@@ -76,10 +79,9 @@ async def create_token(
             name=label,
             scopes=scopes,
             groups=groups,
-            expires_at=_expiry(wish, None if is_free else asking.expires_at),
+            expires_at=_expiry(wish, asking.expires_at),
         )
-        if not is_free:
-            _require_within(token, asking)
+        _require_within(token, asking)
         await audit(tx, actor, "token.create", target=token.id, after=_state(token))
         await emit(tx, "token.created", {"token": token.id, "user": user.id})
         return FreshToken(token, secret)
@@ -120,18 +122,28 @@ async def end_token(db: Database, principal: Principal, actor: Actor, token_id: 
 
     :raises NotFound: no such token, or not visible to the caller, or revoked already.
     :raises Forbidden: it may do more than the asking token.
+    :raises LastAdmin: nobody could administer the service any more.
     """
 
     async def act(tx: Tx) -> None:
         token = await _visible(tx, principal, token_id)
         if token.id != principal.token_id and not is_site_admin(principal):
             _require_within(token, await _asking(tx, principal), lifetime=False)
-        if not await revoke_token(tx, token.id):
-            raise NotFound(what="token")
+        await _revoke(tx, token)
         await audit(tx, actor, "token.revoke", target=token.id, before=_state(token))
         await emit(tx, "token.revoked", {"token": token.id, "user": token.user_id})
 
     await db.transact(act)
+
+
+async def _revoke(tx: Tx, token: Token) -> None:
+    is_key = Scope.ADMIN in token.scopes
+    if is_key:
+        await lock_active_admins(tx)
+    if not await revoke_token(tx, token.id):
+        raise NotFound(what="token")
+    if is_key:
+        await keep_an_admin(tx, "the end of the token")
 
 
 async def _asking(tx: Tx, principal: Principal) -> Token:
@@ -172,14 +184,16 @@ async def _resolve_groups(
 def _choose_scopes(principal: Principal, user: User, wish: TokenWish) -> frozenset[Scope]:
     if wish.scopes is not None:
         return wish.scopes
-    usual = principal.scopes if user.id == principal.user_id else USUAL_SCOPES
-    return usual - {Scope.ADMIN}
+    own = principal.scopes - {Scope.ADMIN}
+    return own if user.id == principal.user_id else own & USUAL_SCOPES
 
 
 def _check_admin(user: User, scopes: frozenset[Scope], groups: frozenset[str] | None) -> None:
     """:raises BadRequest: no scope at all, or admin where it could never count."""
     if not scopes:
-        raise BadRequest(field="scopes", reason="name at least one")
+        raise BadRequest(
+            field="scopes", reason="name at least one; the asking token has none but admin"
+        )
     if Scope.ADMIN in scopes and not user.is_admin:
         raise BadRequest(field="scopes", reason="admin is for site admins, which this user is not")
     if Scope.ADMIN in scopes and groups is not None:

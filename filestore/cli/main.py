@@ -84,11 +84,15 @@ def build(*, with_server: bool) -> typer.Typer:
     )
     app.callback()(_options)
     if with_server:
+        from filestore.cli.admin import admin_app
         from filestore.cli.serve import serve
 
         app.command("serve")(serve)
     app.command("upload")(upload)
     app.command("download")(download)
+        app.add_typer(admin_app, name="admin")
+    app.command("upload")(transfers.upload)
+    app.command("download")(transfers.download)
     app.command("ls")(files.list_folder)
     app.command("rm")(files.remove)
     app.command("mkdir")(files.make_folder)
@@ -140,9 +144,10 @@ def _options(
 
 
 def _wants_server(arguments: Sequence[str]) -> bool:
-    """Whether ``serve`` is asked for, or a page of help that lists it."""
+    """Whether ``serve`` or ``admin`` is asked for, or a page of help that lists it."""
     words = [word for word in arguments if not word.startswith("-")]
     return words[0] == "serve" if words else "--version" not in arguments
+    return not words or words[0] in ("serve", "admin")
 
 
 def _usage(err: _UsageProblem, arguments: Sequence[str], *, as_json: bool) -> int:

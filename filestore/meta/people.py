@@ -87,15 +87,28 @@ async def change_user(
     return _user(row.one())
 
 
-async def lock_active_admins(tx: Tx) -> set[str]:
-    """Ids of the site admins who are not disabled, locked so that none can be lost meanwhile."""
+async def first_admin(tx: Tx) -> User | None:
+    """The oldest site admin who is not disabled."""
+    query = (
+        sa.select(users)
+        .where(users.c.is_admin, users.c.disabled_at.is_(None))
+        .order_by(users.c.created_at, users.c.id)
+        .limit(1)
+        .with_for_update(key_share=True)
+    )
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else _user(row)
+
+
+async def lock_active_admins(tx: Tx) -> None:
+    """Locks the site admins who are not disabled, so that none can be lost meanwhile."""
     query = (
         sa.select(users.c.id)
         .where(users.c.is_admin, users.c.disabled_at.is_(None))
         .order_by(users.c.id)
         .with_for_update(key_share=True)
     )
-    return set(await tx.scalars(query))
+    await tx.execute(query)
 
 
 def user_is(ref: str) -> sa.ColumnElement[bool] | None:

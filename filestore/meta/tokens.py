@@ -135,6 +135,27 @@ async def list_tokens(
     return await _read(tx, query.order_by(tokens.c.created_at, tokens.c.id).limit(limit))
 
 
+async def has_admin_key(tx: Tx) -> bool:
+    """Whether anybody can administer the service now: a site admin who is not disabled, with a
+    token that is valid, has the scope ``admin``, and is not limited to groups.
+
+    Who acts on the answer holds the rows of all site admins
+    (:func:`~filestore.meta.people.lock_active_admins`), so two cannot take each other's.
+    """
+    scopes = sa.literal(" ") + tokens.c.scopes + " "
+    query = sa.select(
+        sa.exists().where(
+            users.c.id == tokens.c.user_id,
+            users.c.is_admin,
+            users.c.disabled_at.is_(None),
+            _is_valid(),
+            sa.not_(tokens.c.is_limited),
+            scopes.like(f"% {Scope.ADMIN} %"),
+        )
+    )
+    return bool(await tx.scalar(query))
+
+
 async def revoke_token(tx: Tx, token_id: str) -> bool:
     """Ends the token; whether it was alive. What its requests already began goes on."""
     done = await tx.execute(

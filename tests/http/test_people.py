@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.http.api import Api
 from tests.http.conftest import Cast, make_user
 
@@ -76,12 +78,30 @@ async def test_the_last_site_admin_cannot_be_lost(admin: Api) -> None:
         await admin.patch(f"{USERS}/admin", {"disabled": True}),
         await admin.delete(f"{USERS}/admin"),
     ):
-        assert (refused.status, refused.code) == (409, "conflict")
+        assert (refused.status, refused.code) == (409, "last-admin")
     user = (await admin.get(f"{USERS}/admin")).json
     assert (user["is_admin"], user["disabled_at"]) == (True, None)
     await admin.post(USERS, {"name": "second", "is_admin": True})
+    await admin.post("/api/v1/tokens", {"user": "second", "scopes": ["admin"]})
     assert (await admin.patch(f"{USERS}/admin", {"is_admin": False})).status == 200
     assert (await admin.get(USERS)).status == 403
+
+
+@pytest.mark.parametrize("wish", [None, {"scopes": ["read"]}, {"groups": ["maths"]}])
+async def test_a_site_admin_without_a_token_that_administers_keeps_nobody_in(
+    cast: Cast, wish: dict[str, object] | None
+) -> None:
+    await cast.admin.post(USERS, {"name": "second", "is_admin": True})
+    if wish is not None:
+        made = await cast.admin.post("/api/v1/tokens", {"user": "second", **wish})
+        assert made.status == 201
+    for refused in (
+        await cast.admin.patch(f"{USERS}/admin", {"is_admin": False}),
+        await cast.admin.patch(f"{USERS}/admin", {"disabled": True}),
+        await cast.admin.delete(f"{USERS}/admin"),
+    ):
+        assert (refused.status, refused.code) == (409, "last-admin")
+    assert (await cast.admin.get(USERS)).status == 200
 
 
 async def test_two_site_admins_cannot_demote_each_other_at_once(admin: Api) -> None:

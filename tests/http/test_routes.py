@@ -52,7 +52,7 @@ def expected(route: Route, caller: Caller) -> int | None:
     if route.site_admin and caller.is_site_admin:
         return None
     if caller.role is None:
-        return 404
+        return 403 if caller.is_site_admin else 404
     scope, role = SCOPES.get(route.access), ROLES.get(route.access)
     if scope is not None and scope not in caller.scopes:
         return 403

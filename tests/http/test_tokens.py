@@ -1,5 +1,6 @@
 """Access tokens over HTTP: shown once, never mightier than the one that asks."""
 
+import asyncio
 import datetime as dt
 from dataclasses import replace
 
@@ -130,6 +131,46 @@ async def test_a_token_may_end_itself_but_none_that_may_more(cast: Cast) -> None
     assert (await cast.manager.get("/api/v1/groups")).status == 200
     assert (await weak.delete(f"{TOKENS}/{(await _newest(weak))['id']}")).status == 204
     assert (await weak.get("/api/v1/groups")).status == 401
+
+
+async def test_the_last_token_that_administers_cannot_be_ended(
+    cast: Cast, service: Service
+) -> None:
+    first = (await cast.admin.get(TOKENS)).json["items"][0]["id"]
+    await cast.admin.post(TOKENS, {"scopes": ["read", "write", "manage"]})
+    await cast.admin.post(TOKENS, {"groups": ["maths"]})
+    refused = await cast.admin.delete(f"{TOKENS}/{first}")
+    assert (refused.status, refused.code) == (409, "last-admin")
+    spare = (await cast.admin.post(TOKENS, {"scopes": ["admin"]})).json
+    await _set(service, spare["id"], expires_at=1)
+    assert (await cast.admin.delete(f"{TOKENS}/{first}")).status == 409
+    await _set(service, spare["id"], expires_at=2**52)
+    answers = await asyncio.gather(
+        cast.admin.delete(f"{TOKENS}/{first}"), cast.admin.delete(f"{TOKENS}/{spare['id']}")
+    )
+    assert [answer.status for answer in answers].count(204) == 1
+    listed = [await cast.admin.get(TOKENS), await cast.admin.by(spare["token"]).get(TOKENS)]
+    assert sorted(answer.status for answer in listed) == [200, 401]
+
+
+async def test_a_site_admins_token_makes_none_that_outlives_it_or_may_more(cast: Cast) -> None:
+    short = await _with(cast.admin, scopes=["read", "admin"], expires_in_s=86_400)
+    own = (await _newest(short))["expires_at"]
+    before = len((await cast.admin.get(TOKENS)).json["items"])
+    for wish, needed in (
+        ({"scopes": ["admin"], "expires_in_s": 10**6}, "expires"),
+        ({"scopes": ["write"]}, "write"),
+        ({"user": "outsider", "scopes": ["read"], "expires_in_s": 10**6}, "expires"),
+    ):
+        refused = await short.post(TOKENS, wish)
+        assert refused.status == 403, wish
+        assert needed in refused.json["needed"]
+    assert len((await cast.admin.get(TOKENS)).json["items"]) == before
+    allowed: list[dict[str, object]] = [{"scopes": ["admin"]}, {"user": "outsider"}]
+    for one in allowed:
+        made = (await short.post(TOKENS, one)).json
+        assert made["expires_at"] == own
+    assert made["scopes"] == ["read"]
 
 
 async def test_tokens_of_others_are_for_site_admins(cast: Cast) -> None:
