@@ -189,12 +189,13 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         (
             "The group's quota is used up",
             "{needed} bytes are needed, {free} are free of {limit}; running uploads reserve"
-            " {reserved}, emptying the trash would free {freeable}.",
+            " {reserved}, emptying the trash would free {freeable}, removing old versions"
+            " {freeable_versions}.",
         ),
         (
             "群组配额不足",
             "需要 {needed} 字节，配额 {limit} 中剩余 {free}；进行中的上传预留了 {reserved}，"
-            "清空回收站可释放 {freeable}。",
+            "清空回收站可释放 {freeable}，删除旧版本可释放 {freeable_versions}。",
         ),
         exit_code=EXIT_REFUSED,
     ),

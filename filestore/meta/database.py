@@ -45,6 +45,18 @@ _READERS: Final = 4
 _MIGRATION_LOCK: Final = 0x66696C6573746F72  # "filestor": names the advisory lock
 
 
+class LateRefusal(Exception):
+    """Ends an act with an error whose members take a while to look up.
+
+    ``explain`` is asked in a read, when the act's transaction is rolled back and its locks are
+    gone; what it returns is raised. So whoever is refused keeps nobody waiting.
+    """
+
+    def __init__(self, explain: Callable[[Tx], Awaitable[Exception]]) -> None:
+        super().__init__(explain)
+        self.explain = explain
+
+
 class Database:
     """An open database. Make one with :func:`open_database`."""
 
@@ -81,6 +93,8 @@ class Database:
                     return await _to_its_end(self._attempt(act))
             except IntegrityError:
                 raise
+            except LateRefusal as refusal:
+                raise await self.read(refusal.explain) from None
             except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
                 if not _is_contention(err):
                     raise _unavailable(err) from err

@@ -6,12 +6,13 @@ their transfers outside the transaction that calls these functions.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
 
 from filestore.errors import Json, NotFound, QuotaExceeded
-from filestore.meta.database import Tx
+from filestore.meta.database import LateRefusal, Tx
 from filestore.meta.tables import entries, groups, quota_journal, uploads, users, versions
 from filestore.model import MAX_INT, Actor, Cause, UploadState
 
@@ -36,7 +37,8 @@ async def apply(tx: Tx, actor: Actor, move: Move, *, within_limit: bool = False)
     With ``within_limit`` the statement commits only if used + reserved stay within the
     limit in force; two that race for the last bytes are decided by the row's lock.
 
-    :raises QuotaExceeded: the group has no room; nothing is changed.
+    :raises QuotaExceeded: the group has no room; nothing is changed. Inside of the transaction it
+        is a :class:`~filestore.meta.database.LateRefusal`, for its members take a walk.
     :raises NotFound: there is no such group any more.
     """
     if not move.used and not move.reserved:
@@ -106,21 +108,43 @@ async def charge(
     await apply(tx, actor, Move(group_id, size, -reserved, Cause.CHARGE, ref))
 
 
-async def trash_size(tx: Tx, group_id: str) -> int:
-    """Bytes that emptying the trash would free. Cost: what lies in the trash."""
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """Bytes of quota that could be freed without touching what is current and visible."""
+
+    trash: int
+    versions: int
+
+
+async def find_removable(tx: Tx, group_id: str) -> Removable:
+    """What the trash holds, and what older versions of visible files do.
+
+    Cost: a walk over the group's versions, so nothing for a transaction that holds locks.
+    """
     gone = (
         sa.select(entries.c.id)
         .where(entries.c.group_id == group_id, entries.c.deleted_at.is_not(None))
         .cte("gone", recursive=True)
     )
     below = gone.union(sa.select(entries.c.id).where(entries.c.parent_id == gone.c.id))
-    total = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0)).where(
-        versions.c.entry_id.in_(sa.select(below.c.id))
-    )
-    return int(await tx.scalar(total) or 0)
+    in_trash = entries.c.id.in_(sa.select(below.c.id))
+    is_old = sa.and_(sa.not_(in_trash), versions.c.number != entries.c.current_number)
+    row = (
+        await tx.execute(
+            sa.select(_sum_where(in_trash).label("trash"), _sum_where(is_old).label("versions"))
+            .select_from(versions.join(entries, entries.c.id == versions.c.entry_id))
+            .where(entries.c.group_id == group_id)
+        )
+    ).one()
+    return Removable(int(row.trash), int(row.versions))
+
+
+def _sum_where(clause: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((clause, versions.c.size), else_=0)), 0)
 
 
 async def _refusal(tx: Tx, move: Move) -> Exception:
+    """The error for a move that found no row: the group's figures are those of this moment."""
     group = (
         await tx.execute(
             sa.select(groups).where(groups.c.id == move.group_id, groups.c.deleted_at.is_(None))
@@ -128,25 +152,38 @@ async def _refusal(tx: Tx, move: Move) -> Exception:
     ).one_or_none()
     if group is None:
         return NotFound(what="group")
-    held = sa.func.sum(uploads.c.reserved)
-    holders = await tx.execute(
-        sa.select(users.c.name, held.label("bytes"), sa.func.count().label("uploads"))
-        .join(users, users.c.id == uploads.c.user_id)
-        .where(uploads.c.group_id == move.group_id, uploads.c.state == UploadState.OPEN)
-        .where(uploads.c.reserved > 0)
-        .group_by(users.c.name)
-        .order_by(held.desc())
-        .limit(_NAMED_HOLDERS)
-    )
-    reserved_by: list[Json] = [
-        {"user": row.name, "bytes": int(row.bytes), "uploads": int(row.uploads)} for row in holders
-    ]
-    return QuotaExceeded(
+    refused = QuotaExceeded(
         needed=min(move.used + move.reserved, MAX_INT),
         free=max(group.quota_limit - group.used - group.reserved, 0),
         limit=group.quota_limit,
         used=group.used,
         reserved=group.reserved,
-        reserved_by=reserved_by,
-        freeable=await trash_size(tx, move.group_id),
     )
+    return LateRefusal(partial(_explain, group_id=move.group_id, refused=refused))
+
+
+async def _explain(tx: Tx, group_id: str, refused: QuotaExceeded) -> QuotaExceeded:
+    """Adds who holds the reservations and what could be freed, a moment after the refusal."""
+    removable = await find_removable(tx, group_id)
+    refused.members |= {
+        "reserved_by": await _holders(tx, group_id),
+        "freeable": removable.trash,
+        "freeable_versions": removable.versions,
+    }
+    return refused
+
+
+async def _holders(tx: Tx, group_id: str) -> list[Json]:
+    held = sa.func.sum(uploads.c.reserved)
+    rows = await tx.execute(
+        sa.select(users.c.name, held.label("bytes"), sa.func.count().label("uploads"))
+        .join(users, users.c.id == uploads.c.user_id)
+        .where(uploads.c.group_id == group_id, uploads.c.state == UploadState.OPEN)
+        .where(uploads.c.reserved > 0)
+        .group_by(users.c.name)
+        .order_by(held.desc())
+        .limit(_NAMED_HOLDERS)
+    )
+    return [
+        {"user": row.name, "bytes": int(row.bytes), "uploads": int(row.uploads)} for row in rows
+    ]

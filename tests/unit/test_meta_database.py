@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from filestore.errors import BadSetting, CannotStart, DatabaseUnavailable
-from filestore.meta.database import ATTEMPTS, Database, Tx, open_database
+from filestore.meta.database import ATTEMPTS, Database, LateRefusal, Tx, open_database
 from filestore.meta.tables import domains, now_us
 from tests.services.postgres import PostgresService
 
@@ -53,6 +53,21 @@ async def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
     with pytest.raises(LookupError):
         await db.transact(act)
     assert await _domains(db) == []
+
+
+async def test_a_refusal_is_explained_when_its_locks_are_gone(db: Database) -> None:
+    async def act(tx: Tx) -> None:
+        await tx.execute(domains.insert().values(id="half"))
+        raise LateRefusal(explain)
+
+    async def explain(tx: Tx) -> Exception:
+        await db.transact(lambda other: other.execute(domains.insert().values(id="half")))
+        return LookupError(await tx.scalar(sa.select(domains.c.id)))
+
+    with pytest.raises(LookupError):
+        async with asyncio.timeout(20):
+            await db.transact(act)
+    assert await _domains(db) == ["half"]
 
 
 async def test_a_refused_row_takes_the_whole_transaction_with_it(db: Database) -> None:

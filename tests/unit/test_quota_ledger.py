@@ -112,6 +112,20 @@ async def test_what_the_trash_holds_is_named_as_freeable(at: Process) -> None:
     assert (await at.begin(40)).reserved == 40
 
 
+async def test_what_old_versions_hold_is_named_as_freeable_too(at: Process) -> None:
+    for size in (10, 20, 30):
+        await at.upload(b"x" * size, "kept")
+        await at.upload(b"x" * size, "thrown")
+    await at.transact(tree.put_in_trash, ACTOR, GROUP, parse_path("/thrown"))
+    await set_limit(at, 100)
+    with pytest.raises(QuotaExceeded) as refused:
+        await at.begin(1)
+    assert (refused.value.members["freeable"], refused.value.members["freeable_versions"]) == (
+        60,
+        30,
+    )
+
+
 async def test_the_last_byte_fits_and_one_more_does_not(at: Process) -> None:
     await set_limit(at, 10)
     first = await at.begin(9)
