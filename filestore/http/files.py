@@ -70,14 +70,17 @@ async def _delete(call: Call) -> web.Response:
     if is_permanent:
         _check_may_purge(call)
     guard = _guard(call, path, write=True)
+    db = call.services.db
+    if is_permanent:
+        await tree.remove_all(db, call.actor, call.group.id, path, guard)
+        return no_content()
 
     async def act(tx: Tx) -> None:
         if guard is not None:
             await guard(tx)
-        remove = tree.remove if is_permanent else tree.put_in_trash
-        await remove(tx, call.actor, call.group.id, path)
+        await tree.put_in_trash(tx, call.actor, call.group.id, path)
 
-    await call.services.db.transact(act)
+    await db.transact(act)
     return no_content()
 
 

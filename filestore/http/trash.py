@@ -72,13 +72,7 @@ async def _restore(call: Call) -> web.Response:
 
 
 async def _purge(call: Call) -> web.Response:
-    act = partial(
-        tree.purge,
-        actor=call.actor,
-        group_id=call.group.id,
-        entry_id=_entry_id(call),
-    )
-    await call.services.db.transact(act)
+    await tree.purge_all(call.services.db, call.actor, call.group.id, _entry_id(call))
     return no_content()
 
 

@@ -1,7 +1,8 @@
 """Queries on contents and their blocks: ordered lists of references, found by offset."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -9,6 +10,9 @@ from filestore.ids import new_id
 from filestore.meta.database import Tx
 from filestore.meta.tables import blocks, content_blocks, contents, now_us, versions
 from filestore.model import MAX_INT, BlockState, ChunkerParams, ContentState
+
+_BATCH: Final = 500
+"""Contents that one statement names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +129,39 @@ async def share(tx: Tx, content_id: int) -> bool:
     return row.one_or_none() is not None
 
 
+async def share_all(tx: Tx, content_ids: Collection[int]) -> bool:
+    """Holds complete contents as :func:`share` does; False when one of them is going away."""
+    ordered = sorted(content_ids)
+    held = 0
+    for some in _batched(ordered):
+        rows = await tx.execute(
+            sa.select(contents.c.id)
+            .where(contents.c.id.in_(some), contents.c.state == ContentState.COMPLETE)
+            .order_by(contents.c.id)
+            .with_for_update(read=True)
+        )
+        held += len(rows.all())
+    return held == len(ordered)
+
+
 async def release(tx: Tx, content_ids: Sequence[int]) -> list[int]:
     """Contents that no version refers to any more become ``deleting``; their numbers.
 
     Locks first and looks in a second statement: of two that delete the last two versions at
     once, the later sees the earlier's deletion.
     """
-    ordered = sorted(set(content_ids))
-    if not ordered:
-        return []
+    gone: list[int] = []
+    for some in _batched(sorted(set(content_ids))):
+        gone += await _release_some(tx, some)
+    return gone
+
+
+def _batched(ordered: Sequence[int]) -> Iterator[Sequence[int]]:
+    """``ordered`` in pieces that fit one statement: both databases allow 32,766 parameters."""
+    return (ordered[at : at + _BATCH] for at in range(0, len(ordered), _BATCH))
+
+
+async def _release_some(tx: Tx, ordered: Sequence[int]) -> list[int]:
     await tx.execute(
         sa.select(contents.c.id)
         .where(contents.c.id.in_(ordered))
