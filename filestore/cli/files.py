@@ -1,4 +1,4 @@
-"""``filestore ls``, ``rm``, ``mkdir``, ``mv``, ``cp``, ``versions`` and ``trash``."""
+"""``filestore ls``, ``rm``, ``mkdir``, ``mv``, ``cp`` and ``trash``."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -66,19 +66,6 @@ def copy(
 ) -> None:
     """Copy within a group. No bytes move or are stored again, but the copy counts in the quota."""
     _relocate(lambda client: client.tree.copy, "copied", source, target, as_json=as_json)
-
-
-def list_versions(place: Entry, as_json: AsJson = False) -> None:
-    """List the versions of a file."""
-    columns = (
-        Column("NO.", "number"),
-        SizeColumn("SIZE", "size"),
-        TimeColumn("CREATED", "created_at"),
-        Column("AUTHOR", "author"),
-        Column("CURRENT", "current"),
-    )
-    items = collect(lambda client: client.tree.versions(place.group, place.path))
-    show_list(items, columns, as_json=as_json)
 
 
 @trash_app.command("list")

@@ -22,6 +22,8 @@ from filestore.cli.output import show
 from filestore.cli.people import token_app, user_app, who_am_i
 from filestore.cli.uploading import upload
 from filestore.cli.uploads import uploads_app
+from filestore.cli.people import token_app, user_app
+from filestore.cli.versions import versions_app
 from filestore.errors import FilestoreError, LocalFile
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
@@ -98,7 +100,6 @@ def build(*, with_server: bool) -> typer.Typer:
     app.command("mkdir")(files.make_folder)
     app.command("mv")(files.move)
     app.command("cp")(files.copy)
-    app.command("versions")(files.list_versions)
     for name, group in _GROUPS.items():
         app.add_typer(group, name=name)
     app.command("whoami")(who_am_i)
@@ -107,6 +108,7 @@ def build(*, with_server: bool) -> typer.Typer:
 
 
 _GROUPS: Final = {
+    "versions": versions_app,
     "trash": files.trash_app,
     "uploads": uploads_app,
     "group": group_app,

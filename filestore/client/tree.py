@@ -46,6 +46,19 @@ class Tree:
     def versions(self, group: str, path: str) -> AsyncIterator[Document]:
         return pages(self._transport, _path(group, "versions", path))
 
+    async def remove_versions(
+        self, group: str, path: str, *, version: int | None = None, before: int | None = None
+    ) -> None:
+        """Deletes the older version ``version`` for good, or all with numbers below ``before``."""
+        given = {"version": version, "before": before}
+        params = {name: str(number) for name, number in given.items() if number is not None}
+        await self._transport.call("DELETE", _path(group, "versions", path), params=params)
+
+    async def restore_version(self, group: str, path: str, version: int) -> Document:
+        """The file, whose current version has the bytes of version ``version`` again."""
+        where = _path(group, "versions", path) + "/restore"
+        return (await self._transport.call("POST", where, body={"version": version})).document
+
     def uploads(self, group: str) -> AsyncIterator[Document]:
         """The uploads that are under way in the group."""
         return pages(self._transport, f"groups/{segments(group)}/uploads")

@@ -17,6 +17,7 @@ from filestore.http import (
     tree,
     tus,
     uploads,
+    versions,
 )
 from filestore.http.call import Services
 from filestore.http.middleware import make_guard, stamp
@@ -27,6 +28,7 @@ from filestore.settings import Settings
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
     *(tus, uploads, files, tree, trash, jobs),
+    *(tus, uploads, files, tree, versions, trash),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

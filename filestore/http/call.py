@@ -144,7 +144,8 @@ class Call:
 
         Segments are counted in the raw path, where an encoded slash is no slash.
         """
-        return self.request.rel_url.raw_path.split("/", self.route.fixed_segments + 1)[-1]
+        tail = self.request.rel_url.raw_path.split("/", self.route.fixed_segments + 1)[-1]
+        return tail.removesuffix(self.route.suffix)
 
     @property
     def authority(self) -> str:

@@ -53,9 +53,10 @@ class Route:
     """One method on one path.
 
     ``path`` names its parameters in braces; ``{path}`` takes the rest, slashes included, and
-    comes last. ``responses`` maps a status to a model (JSON), a media type (bytes), or None
-    (no body). ``request`` is the same for the body that comes in. ``site_admin`` lets a site
-    admin pass without being a member. ``tus`` puts ``Tus-Resumable`` on every answer.
+    comes last but for one fixed segment. ``responses`` maps a status to a model (JSON), a media
+    type (bytes), or None (no body). ``request`` is the same for the body that comes in.
+    ``site_admin`` lets a site admin pass without being a member. ``tus`` puts ``Tus-Resumable``
+    on every answer.
     """
 
     method: str
@@ -75,13 +76,18 @@ class Route:
 
     @property
     def is_tail(self) -> bool:
-        """Whether the path ends in ``{path}``."""
-        return self.path.endswith("/{path}")
+        """Whether the path has ``{path}``, which takes all that is left."""
+        return "/{path}" in self.path
 
     @property
     def fixed_segments(self) -> int:
         """How many segments stand before ``{path}``."""
-        return self.path.count("/") - 1
+        return self.path.partition("/{path}")[0].count("/")
+
+    @property
+    def suffix(self) -> str:
+        """What stands behind ``{path}``: nothing, or one fixed segment."""
+        return self.path.partition("/{path}")[2]
 
     @property
     def pattern(self) -> str:

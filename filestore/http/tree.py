@@ -1,4 +1,4 @@
-"""``/api/v1/groups/{g}/tree``, ``/folders``, ``/move``, ``/copy``, ``/versions``: the tree."""
+"""``/api/v1/groups/{g}/tree``, ``/folders``, ``/move``, ``/copy``: the tree."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -45,39 +45,6 @@ class TreeAnswer(TreeItem):
     next: str | None
 
 
-class VersionAnswer(Answer):
-    """One state of a file; ``?version=NUMBER`` downloads it."""
-
-    id: str
-    number: int
-    size: int
-    mime: str
-    author: str | None
-    created_at: str
-    etag: str
-    current: bool
-
-    @classmethod
-    def of(cls, version: Version, current: int | None) -> "VersionAnswer":
-        return cls(
-            id=version.id,
-            number=version.number,
-            size=version.size,
-            mime=version.mime,
-            author=version.author,
-            created_at=format_instant(version.created_at),
-            etag=quoted(version),
-            current=version.number == current,
-        )
-
-
-class VersionPage(Answer):
-    """The versions of a file, newest first."""
-
-    items: list[VersionAnswer]
-    next: str | None
-
-
 class Relocation(Body):
     """Two whole paths below the group's root; ``to`` has the new name."""
 
@@ -121,23 +88,6 @@ async def _list(call: Call) -> web.Response:
     shown, following = paging.cut(rows, lambda row: (row.key,))
     items = [TreeItem.of(row) for row in shown]
     return reply(TreeAnswer(**_fields(top), items=items, next=following))
-
-
-async def _versions(call: Call) -> web.Response:
-    paging = call.query(Paging)
-    before = paging.key(int)
-    look = partial(
-        browse.list_versions,
-        group_id=call.group.id,
-        path=split_path(call.raw_tail()),
-        before=None if before is None else int(before[0]),
-        limit=paging.wanted,
-    )
-    top, rows = await call.services.db.read(look)
-    shown, following = paging.cut(rows, lambda row: (row.number,))
-    current = top.entry.current_number
-    items = [VersionAnswer.of(row, current) for row in shown]
-    return reply(VersionPage(items=items, next=following))
 
 
 async def _make_folder(call: Call) -> web.Response:
@@ -208,14 +158,5 @@ ROUTES = (
         summary="Copy a file, or a folder with all that lives in it, to a name that is free",
         request=Relocation,
         responses={201: TreeItem},
-    ),
-    Route(
-        method="GET",
-        path=ONE + "/versions/{path}",
-        handler=_versions,
-        access=Access.VIEWER,
-        summary="List the versions of a file",
-        query=Paging,
-        responses={200: VersionPage},
     ),
 )

@@ -83,11 +83,18 @@ async def test_the_trash_is_emptied_at_once(admin: Cli, team: str, note: str) ->
 async def test_a_second_upload_is_a_second_version(admin: Cli, team: str, note: str) -> None:
     (admin.folder / "note.txt").write_text("second")
     await admin.json("upload", "note.txt", note)
-    versions = (await admin.json("versions", note))["items"]
+    versions = (await admin.json("versions", "ls", note))["items"]
 
     assert sorted(version["size"] for version in versions) == [3, 6]
     assert "in their older versions      3 B" in (await admin.run("quota", "show", team)).out
     assert (await admin.run("versions", note)).out.count("\n") == 3
+    assert (await admin.run("versions", "ls", note)).out.count("\n") == 3
+    assert "version 3 now" in (await admin.run("versions", "restore", note, "1")).out
+    await admin.json("versions", "rm", note, "1")
+    assert (await admin.run("versions", "rm", note)).code == 2
+    await admin.json("versions", "rm", note, "--before", "3")
+    (left,) = (await admin.json("versions", "ls", note))["items"]
+    assert (left["number"], left["size"]) == (3, 3)
 
 
 async def test_a_name_that_is_not_allowed_is_a_usage_error(admin: Cli, team: str) -> None:

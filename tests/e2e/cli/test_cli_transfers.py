@@ -61,7 +61,7 @@ async def test_both_are_safe_to_repeat(admin: Cli, team: str, big: Path) -> None
     assert [item["items"][0]["status"] for item in (first, again)] == ["uploaded", "already-there"]
     assert again["items"][0]["sent_bytes"] == 0
     assert down_again["status"] == "already-there"
-    assert len((await admin.json("versions", f"{team}:/in/big.bin"))["items"]) == 1
+    assert len((await admin.json("versions", "ls", f"{team}:/in/big.bin"))["items"]) == 1
 
 
 async def test_a_killed_upload_goes_on_when_it_is_repeated(
