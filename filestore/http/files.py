@@ -17,6 +17,7 @@ from filestore.http.digests import HEADER as REPR_DIGEST
 from filestore.http.digests import parse_expected
 from filestore.http.downloads import FileQuery, get_file, head_file
 from filestore.http.groups import ONE
+from filestore.http.media_guess import guess_media_type
 from filestore.http.media_types import OCTETS, parse_media_type
 from filestore.http.routing import Access, Route
 from filestore.http.tree import TreeItem, quoted
@@ -49,7 +50,7 @@ async def _put(call: Call) -> web.Response:
         length=body.announced,
         folder=path[:-1],
         name=path[-1],
-        mime=parse_media_type("Content-Type", headers.get("Content-Type", "")),
+        mime=_media_type(headers.get("Content-Type", ""), path[-1].given),
         expected=parse_expected(headers.get(REPR_DIGEST)),
         guard=_guard(call, path, write=False),
     )
@@ -82,6 +83,11 @@ async def _delete(call: Call) -> web.Response:
 
     await db.transact(act)
     return no_content()
+
+
+def _media_type(given: str, name: str) -> str:
+    """What the client says; where it says nothing, what files of that name usually are."""
+    return parse_media_type("Content-Type", given) if given.strip() else guess_media_type(name)
 
 
 def _file_path(call: Call) -> Path:

@@ -27,6 +27,7 @@ from filestore.errors import (
 from filestore.http.body import RequestBody
 from filestore.http.call import Call, no_content
 from filestore.http.groups import ONE
+from filestore.http.media_guess import guess_media_type
 from filestore.http.media_types import essence, parse_media_type
 from filestore.http.routing import Access, Route
 from filestore.http.tus_headers import (
@@ -100,7 +101,7 @@ def _request(call: Call, length: int | None) -> Request:
     raw = call.request.headers.get("Upload-Metadata")
     found = parse_metadata(raw or "")
     name = metadata_text(found, "filename") or metadata_text(found, "name")
-    mime = metadata_text(found, "filetype") or ""
+    mime = metadata_text(found, "filetype") or guess_media_type(name or "")
     return Request(
         group_id=call.group.id,
         domain_id=call.group.domain_id,

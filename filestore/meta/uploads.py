@@ -185,6 +185,25 @@ async def due(tx: Tx, *, limit: int) -> list[str]:
     return list(rows.scalars())
 
 
+async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) -> int:
+    """Removes rows of uploads that ended before a moment (microseconds); how many went.
+
+    Oldest first, at most ``limit``. Who asks for such an upload afterwards is told that there is
+    none, so ``before`` lies as far back as a client may come back for a lost answer. Files and
+    the journal do not need the rows. Repeat it until it removes nothing.
+    """
+    ended = (
+        sa.select(uploads.c.id)
+        .where(uploads.c.state != UploadState.OPEN, uploads.c.changed_at < before)
+        .order_by(uploads.c.changed_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(await tx.scalars(ended))
+    await tx.execute(sa.delete(uploads).where(uploads.c.id.in_(ids)))
+    return len(ids)
+
+
 async def count_open(tx: Tx, *, group_id: str | None = None, user_id: str | None = None) -> int:
     """How many uploads run in a group or by a user."""
     statement = sa.select(sa.func.count()).select_from(uploads)
