@@ -15,7 +15,7 @@ from filestore.model import Principal, Role, Scope
 
 SITE_ADMIN: Final = "a site admin and a token with the scope admin that is not limited to groups"
 
-MEMBERSHIP: Final = "to be a member of the group, which a site admin can make himself"
+MEMBERSHIP: Final = "membership of the group, which a site admin may give"
 
 
 @dataclass(frozen=True, slots=True)

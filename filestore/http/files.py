@@ -13,6 +13,7 @@ from filestore.errors import BadHeader, BadName, Forbidden, NotFound
 from filestore.http.body import RequestBody
 from filestore.http.call import Call, Query, no_content, reply
 from filestore.http.conditions import Conditions, Validators
+from filestore.http.described import WRITING
 from filestore.http.digests import HEADER as REPR_DIGEST
 from filestore.http.digests import parse_expected
 from filestore.http.downloads import FileQuery, get_file, head_file
@@ -139,6 +140,10 @@ def _validators(found: Located | None) -> Validators | None:
     return Validators(quoted(found.version), found.version.created_at // 1_000_000)
 
 
+_WRITE_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+_READ_CONDITIONS = (*_WRITE_CONDITIONS, "If-Modified-Since")
+_SHOWN = ("ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", "Repr-Digest")
+
 ROUTES = (
     Route(
         method="GET",
@@ -148,6 +153,9 @@ ROUTES = (
         summary="The bytes of a file, or ranges of them",
         query=FileQuery,
         responses={200: OCTETS, 206: OCTETS, 304: None},
+        headers=("Range", "If-Range", *_READ_CONDITIONS),
+        answer_headers=(*_SHOWN, "Content-Range"),
+        refuses=(412, 416),
     ),
     Route(
         method="HEAD",
@@ -157,6 +165,9 @@ ROUTES = (
         summary="Size, type, ETag and digest of a file",
         query=FileQuery,
         responses={200: None, 304: None},
+        headers=_READ_CONDITIONS,
+        answer_headers=_SHOWN,
+        refuses=(412,),
     ),
     Route(
         method="PUT",
@@ -166,6 +177,9 @@ ROUTES = (
         summary="Store a file whole: a new one, or a new version",
         request=OCTETS,
         responses={200: TreeItem, 201: TreeItem, 204: None},
+        headers=("Repr-Digest", *_WRITE_CONDITIONS),
+        answer_headers=("ETag",),
+        refuses=(*WRITING, 412, 415),
     ),
     Route(
         method="DELETE",
@@ -175,5 +189,7 @@ ROUTES = (
         summary="Put a file or folder into the trash; permanent=true: past it, for managers",
         query=RemovalQuery,
         responses={204: None},
+        headers=_WRITE_CONDITIONS,
+        refuses=(409, 412),
     ),
 )

@@ -192,6 +192,7 @@ ROUTES = (
         summary="Create a group; who creates it becomes its manager",
         request=NewGroup,
         responses={201: GroupAnswer},
+        refuses=(409,),
     ),
     Route(
         method="GET",
@@ -220,6 +221,7 @@ ROUTES = (
         summary="Rename a group, say what of its trash and versions is kept, or (admins) its quota",
         request=GroupChange,
         responses={200: GroupAnswer},
+        refuses=(409,),
     ),
     Route(
         method="DELETE",
@@ -228,6 +230,7 @@ ROUTES = (
         access=Access.ADMIN,
         summary="Delete a group that holds nothing",
         responses={204: None},
+        refuses=(409,),
     ),
     Route(
         method="GET",

@@ -107,6 +107,7 @@ ROUTES = (
         summary="Make a user a member, or change the role",
         request=Membership,
         responses={200: MemberAnswer, 201: MemberAnswer},
+        refuses=(409,),
     ),
     Route(
         method="DELETE",
@@ -116,5 +117,6 @@ ROUTES = (
         site_admin=True,
         summary="End a membership",
         responses={204: None},
+        refuses=(409,),
     ),
 )

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from filestore import __version__
 from filestore.http.call import Call
+from filestore.http.described import HEADERS, REFUSALS, describe_refusal
 from filestore.http.problems import CONTENT_TYPE
 from filestore.http.routing import SCOPES, Access, Route
 
@@ -33,11 +34,7 @@ _PROBLEM: Final[dict[str, Any]] = {
         "retryable": {"type": "boolean", "description": "Whether the same request may succeed."},
     },
 }
-_ERRORS: Final = {
-    "401": "No valid token",
-    "403": "The role, the scope or a site admin is missing",
-    "404": "Not there, or not visible to the caller",
-}
+_RESPONSES: Final = "#/components/responses/"
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -57,7 +54,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "components": {
             "schemas": {**schemas.definitions, "Problem": _PROBLEM},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "responses": {"Problem": {"description": "An error", **_content(CONTENT_TYPE)}},
+            "responses": {"Problem": _problem("An error"), **_refusals()},
         },
     }
 
@@ -97,11 +94,18 @@ def _operation(route: Route, schemas: _schemas) -> dict[str, Any]:
         "tags": [_tag(route)],
         "security": [] if route.access is Access.PUBLIC else [{"token": []}],
         "x-filestore-access": _access(route),
-        "parameters": [*_path_parameters(route), *_query_parameters(route, schemas)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route, schemas),
+            *_header_parameters(route),
+        ],
         "responses": _responses(route, schemas),
     }
     if route.request is not None:
-        operation["requestBody"] = {"required": True, **_body(route.request, schemas, "validation")}
+        operation["requestBody"] = {
+            "required": isinstance(route.request, type),  # no bytes at all are bytes, too
+            **_body(route.request, schemas, "validation"),
+        }
     return operation
 
 
@@ -153,16 +157,49 @@ def _query_parameters(route: Route, schemas: _schemas) -> list[dict[str, Any]]:
     ]
 
 
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        HEADERS[name].as_parameter(name, required=name in route.required_headers)
+        for name in (*route.required_headers, *route.headers)
+    ]
+
+
 def _responses(route: Route, schemas: _schemas) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, answer in sorted(route.responses.items()):
         content = {} if answer is None else _body(answer, schemas, "serialization")
         responses[str(status)] = {"description": "Done", **content}
-    if route.access is not Access.PUBLIC:
-        for errors, what in _ERRORS.items():
-            responses[errors] = {"description": what, **_content(CONTENT_TYPE)}
-    responses["default"] = {"$ref": "#/components/responses/Problem"}
+        if route.answer_headers:
+            named = {name: HEADERS[name].as_answer() for name in route.answer_headers}
+            responses[str(status)]["headers"] = named
+    for status in _refused(route):
+        responses[str(status)] = {"$ref": _RESPONSES + REFUSALS[status]}
+    responses["default"] = {"$ref": _RESPONSES + "Problem"}
     return responses
+
+
+def _refused(route: Route) -> list[int]:
+    """The statuses that the route refuses with: by what it reads, and what it says itself."""
+    found = set(route.refuses)
+    if route.access is not Access.PUBLIC:
+        found |= {401, 403, 404, 503}
+    if route.query or route.request or route.is_tail or route.headers or route.required_headers:
+        found.add(400)
+    if isinstance(route.request, type):
+        found |= {413, 415}
+    return sorted(found)
+
+
+def _refusals() -> dict[str, Any]:
+    """The answers that refuse, each with the codes of its problem documents."""
+    made = {name: _problem(describe_refusal(status)) for status, name in REFUSALS.items()}
+    for name in ("TooMany", "Unavailable"):
+        made[name]["headers"] = {"Retry-After": HEADERS["Retry-After"].as_answer()}
+    return made
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, **_content(CONTENT_TYPE)}
 
 
 def _body(what: type[BaseModel] | str, schemas: _schemas, mode: str) -> dict[str, Any]:

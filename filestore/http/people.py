@@ -108,6 +108,7 @@ ROUTES = (
         summary="Create a user",
         request=NewUser,
         responses={201: UserAnswer},
+        refuses=(409,),
     ),
     Route(
         method="GET",
@@ -134,6 +135,7 @@ ROUTES = (
         summary="Rename, disable or enable a user, or make or unmake a site admin",
         request=UserChange,
         responses={200: UserAnswer},
+        refuses=(409,),
     ),
     Route(
         method="DELETE",
@@ -142,5 +144,6 @@ ROUTES = (
         access=Access.ADMIN,
         summary="Disable a user and revoke all tokens; the name stays on what he wrote",
         responses={204: None},
+        refuses=(409,),
     ),
 )

@@ -57,6 +57,10 @@ class Route:
     type (bytes), or None (no body). ``request`` is the same for the body that comes in.
     ``site_admin`` lets a site admin pass without being a member. ``tus`` puts ``Tus-Resumable``
     on every answer.
+
+    For the OpenAPI document alone: ``headers`` are read when they come, ``required_headers`` must
+    come, ``answer_headers`` are on what succeeds (names of ``described.HEADERS``); ``refuses`` are
+    statuses of refusals besides those that follow from the rest.
     """
 
     method: str
@@ -69,6 +73,10 @@ class Route:
     query: type[BaseModel] | None = None
     site_admin: bool = False
     tus: bool = False
+    headers: Sequence[str] = ()
+    required_headers: Sequence[str] = ()
+    answer_headers: Sequence[str] = ()
+    refuses: Sequence[int] = ()
     parameters: Sequence[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -167,5 +167,6 @@ ROUTES = (
         access=Access.TOKEN,
         summary="Revoke a token",
         responses={204: None},
+        refuses=(409,),
     ),
 )

@@ -100,6 +100,7 @@ ROUTES = (
         access=Access.MEMBER,
         summary="Bring something back from the trash",
         responses={200: TreeItem},
+        refuses=(409,),
     ),
     Route(
         method="DELETE",
@@ -108,5 +109,6 @@ ROUTES = (
         access=Access.MANAGER,
         summary="Delete something in the trash for good",
         responses={204: None},
+        refuses=(409,),
     ),
 )

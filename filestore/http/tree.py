@@ -140,6 +140,7 @@ ROUTES = (
         access=Access.MEMBER,
         summary="Make a folder, and those above it; 200 when it is there already",
         responses={200: TreeItem, 201: TreeItem},
+        refuses=(409,),
     ),
     Route(
         method="POST",
@@ -149,6 +150,7 @@ ROUTES = (
         summary="Move or rename a file or folder, to a name that is free",
         request=Relocation,
         responses={200: TreeItem},
+        refuses=(409,),
     ),
     Route(
         method="POST",
@@ -158,5 +160,6 @@ ROUTES = (
         summary="Copy a file, or a folder with all that lives in it, to a name that is free",
         request=Relocation,
         responses={201: TreeItem},
+        refuses=(409,),
     ),
 )

@@ -26,6 +26,7 @@ from filestore.errors import (
 )
 from filestore.http.body import RequestBody
 from filestore.http.call import Call, no_content
+from filestore.http.described import WRITING
 from filestore.http.groups import ONE
 from filestore.http.media_guess import guess_media_type
 from filestore.http.media_types import essence, parse_media_type
@@ -222,6 +223,12 @@ def _location(call: Call, upload: Upload) -> str:
     return f"{origin}{UPLOADS}/{upload.id}"
 
 
+_PROGRESS = ("Tus-Resumable", "Upload-Offset", "Upload-Expires")
+_SPOKEN = (
+    *("Tus-Resumable", "Tus-Version", "Tus-Extension"),
+    *("Tus-Max-Size", "Tus-Checksum-Algorithm"),
+)
+
 ROUTES = (
     Route(
         method="POST",
@@ -232,6 +239,10 @@ ROUTES = (
         request=BODY_TYPE,
         responses={201: None},
         tus=True,
+        required_headers=("Tus-Resumable",),
+        headers=("Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Checksum"),
+        answer_headers=("Location", *_PROGRESS),
+        refuses=(*WRITING, 412, 415, 460),
     ),
     Route(
         method="OPTIONS",
@@ -241,6 +252,7 @@ ROUTES = (
         summary="What the server speaks (tus)",
         responses={204: None},
         tus=True,
+        answer_headers=_SPOKEN,
     ),
     Route(
         method="HEAD",
@@ -250,6 +262,9 @@ ROUTES = (
         summary="How far an upload is; for the user who began it",
         responses={200: None},
         tus=True,
+        required_headers=("Tus-Resumable",),
+        answer_headers=(*_PROGRESS, "Upload-Length", "Upload-Defer-Length", "Upload-Metadata"),
+        refuses=(410, 412, 423),
     ),
     Route(
         method="PATCH",
@@ -260,6 +275,10 @@ ROUTES = (
         request=BODY_TYPE,
         responses={204: None},
         tus=True,
+        required_headers=("Tus-Resumable", "Upload-Offset"),
+        headers=("Upload-Length", "Upload-Checksum"),
+        answer_headers=_PROGRESS,
+        refuses=(*WRITING, 410, 412, 415, 423, 460),
     ),
     Route(
         method="DELETE",
@@ -269,6 +288,8 @@ ROUTES = (
         summary="End an upload; for the user who began it and for managers",
         responses={204: None},
         tus=True,
+        required_headers=("Tus-Resumable",),
+        refuses=(410, 412, 423),
     ),
     Route(
         method="OPTIONS",
@@ -278,5 +299,6 @@ ROUTES = (
         summary="What the server speaks (tus)",
         responses={204: None},
         tus=True,
+        answer_headers=_SPOKEN,
     ),
 )

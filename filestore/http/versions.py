@@ -131,6 +131,7 @@ ROUTES = (
         summary="Delete older versions of a file for good: one, or all before a number",
         query=OldVersions,
         responses={204: None},
+        refuses=(409,),
     ),
     Route(
         method="POST",
@@ -140,5 +141,6 @@ ROUTES = (
         summary="Make an older version of a file the current one again, as a new version",
         request=WantedVersion,
         responses={201: TreeItem},
+        refuses=(409,),
     ),
 )

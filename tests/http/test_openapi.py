@@ -28,7 +28,11 @@ _RESPONSE: Final = {
         {"required": ["$ref"], "properties": {"$ref": {"type": "string"}}, "maxProperties": 1},
         {
             "required": ["description"],
-            "properties": {"description": {"type": "string"}, "content": _CONTENT},
+            "properties": {
+                "description": {"type": "string"},
+                "content": _CONTENT,
+                "headers": {"type": "object", "additionalProperties": {"required": ["schema"]}},
+            },
             "additionalProperties": False,
         },
     ]
@@ -134,6 +138,28 @@ async def test_every_route_says_its_parameters_and_answers(api: Api, settings: S
         assert {str(status) for status in route.responses} <= set(operation["responses"])
         assert ("requestBody" in operation) == (route.request is not None)
         assert (operation["security"] == []) == (route.access == "public")
+
+
+async def test_headers_and_refusals_are_named(api: Api) -> None:
+    document = await _document(api)
+    create = document["paths"]["/api/v1/groups/{g}/uploads"]["post"]
+    headers = {one["name"]: one for one in create["parameters"] if one["in"] == "header"}
+    assert headers["Tus-Resumable"]["required"] and not headers["Upload-Length"]["required"]
+    for key in ("filename", "path", "filetype", "blake3", "sha256"):
+        assert f"`{key}`" in headers["Upload-Metadata"]["description"]
+    assert "Location" in create["responses"]["201"]["headers"]
+    assert not create["requestBody"]["required"]
+    assert document["paths"]["/api/v1/groups"]["post"]["requestBody"]["required"]
+    file = document["paths"]["/api/v1/groups/{g}/files/{path}"]
+    read = {one["name"] for one in file["get"]["parameters"]}
+    assert {"Range", "If-Match", "If-None-Match"} <= read
+    assert "Repr-Digest" in {one["name"] for one in file["put"]["parameters"]}
+    for method, statuses in (("get", "400 412 416"), ("put", "400 409 412 413")):
+        for status in statuses.split():
+            name = file[method]["responses"][status]["$ref"].rpartition("/")[2]
+            assert document["components"]["responses"][name]["content"]
+    conflict = document["components"]["responses"]["Conflict"]["description"]
+    assert "last-admin" in conflict and "exists" in conflict
 
 
 def test_operations_have_names_of_their_own() -> None:
