@@ -21,6 +21,9 @@ from filestore.meta.tables import audit_log, tokens, users
 from filestore.settings import Settings
 from tests.http.api import Api
 
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what no database decides: once is enough."""
+
 
 async def _command(settings: Settings, *more: str) -> tuple[int, str, str]:
     """The command's exit code and what it printed."""
@@ -75,6 +78,7 @@ async def test_a_new_token_lets_in_again_when_all_are_revoked(settings: Settings
     assert await _users_as(settings, secret) == ["admin"]
 
 
+@on_sqlite
 async def test_when_no_site_admin_is_left_the_user_admin_becomes_one(settings: Settings) -> None:
     async with make_service(settings):
         pass
@@ -106,6 +110,7 @@ async def test_while_a_server_runs_sqlite_is_refused_and_postgresql_works(
         assert path.read_text().strip() not in rows[0]
 
 
+@on_sqlite
 async def test_an_empty_database_gets_no_admin_and_a_wrong_folder_no_database(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -121,6 +126,7 @@ async def test_an_empty_database_gets_no_admin_and_a_wrong_folder_no_database(
     assert not path.exists()
 
 
+@on_sqlite
 async def test_a_name_that_is_no_user_changes_nothing(settings: Settings) -> None:
     async with make_service(settings) as service:
         db = service.services.db

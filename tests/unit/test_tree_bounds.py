@@ -18,6 +18,9 @@ from filestore.meta.tables import audit_log, entries, events, versions
 from filestore.names import MAX_DEPTH, parse_name, parse_path
 from tests.services.hot_path import ACTOR, GROUP, Process, Site, set_limit, used_by
 
+on_sqlite = pytest.mark.parametrize("any_database", ["sqlite"], indirect=True)
+"""For what no database decides: once is enough."""
+
 
 @pytest.fixture
 async def at(any_site: Site) -> AsyncIterator[Process]:
@@ -73,6 +76,7 @@ async def test_a_copy_of_many_files_takes_a_few_statements(at: Process) -> None:
     await at.transact(tree.find_file, GROUP, parse_path("/c/7/f/three"))
 
 
+@on_sqlite
 async def test_a_copy_of_too_many_entries_is_refused_and_leaves_nothing(
     at: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +92,7 @@ async def test_a_copy_of_too_many_entries_is_refused_and_leaves_nothing(
     assert (await at.check_books()).used == 18
 
 
+@on_sqlite
 async def test_a_copy_without_room_is_refused_before_anything_is_made(at: Process) -> None:
     for name in ("one", "two"):
         await _file(at, f"/a/{name}", 5)
@@ -125,6 +130,7 @@ async def test_nothing_is_moved_or_copied_or_restored_out_of_reach(
     await at.transact(tree.resolve, GROUP, parse_path(f"/c/a/{inside}"))
 
 
+@on_sqlite
 async def test_what_fits_exactly_is_moved(at: Process) -> None:
     await _do(at, "make_folder", f"/a/{DEEP}")
     target = "x/" * (MAX_DEPTH - 41) + "y"
@@ -142,6 +148,7 @@ def test_a_number_leaves_every_name_legal(name: str) -> None:
         assert f" ({number})" in made.given
 
 
+@on_sqlite
 async def test_an_upload_finishes_where_only_a_cut_name_has_room(at: Process) -> None:
     name = "\u0958" * 42
     upload = await at.begin(3, name)
@@ -173,6 +180,7 @@ async def test_a_large_folder_is_removed_in_short_transactions(
     assert await at.one(sa.select(sa.func.count()).where(events.c.kind == "entry.purged")) == 1
 
 
+@on_sqlite
 async def test_a_small_folder_is_removed_at_once_and_a_guard_is_asked(at: Process) -> None:
     await _file(at, "/t/a")
 
@@ -188,6 +196,7 @@ async def test_a_small_folder_is_removed_at_once_and_a_guard_is_asked(at: Proces
         await tree.purge_all(at.db, ACTOR, GROUP, "ent_missing")
 
 
+@on_sqlite
 async def test_what_is_restored_while_it_is_purged_keeps_the_rest(
     at: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
