@@ -65,19 +65,11 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         settings.server.data.mkdir(parents=True, exist_ok=True)
         db = await open_database(settings.database_url, pool_size=settings.database.pool_size)
         stack.push_async_callback(db.close)
-        instance = await begin(db, _keeper(settings.server.data / ADMIN_TOKEN))
+        instance = await begin(db, keep_in(settings.server.data / ADMIN_TOKEN))
         process_id = await join(stack, db)
         attachment = Attachment(db, instance, make_backend(stack, settings, process_id))
         store = attachment.gate
         await attachment.attempt()
-        instance = await begin(db, keep_in(settings.server.data / ADMIN_TOKEN))
-        process_id = await db.transact(
-            lambda tx: insert_process(tx, host=socket.gethostname(), pid=os.getpid())
-        )
-        stack.push_async_callback(_leave, db, process_id)
-        store = GatedStore(_make_store(stack, settings, process_id))
-        attach = partial(_attach, db, store, instance)
-        is_attached = await _is_done(attach, store)
         hot = await stack.enter_async_context(running_hot_path(settings, db, store, process_id))
         collector = await stack.enter_async_context(
             running_collector(settings, db, store, process_id, begin=attachment.wait)
@@ -170,13 +162,6 @@ async def _beat(db: Database, process_id: str) -> None:
             continue
         if not is_known:
             raise CannotStart(reason=f"process {process_id} was taken for dead; start it again")
-
-
-def _keeper(path: Path) -> Callable[[str], Coroutine[Any, Any, None]]:
-async def _leave(db: Database, process_id: str) -> None:
-    """Says good-bye. Without it the others wait for the silence, so failing is no harm."""
-    with contextlib.suppress(DatabaseUnavailable):
-        await db.transact(lambda tx: end_process(tx, process_id))
 
 
 def keep_in(path: Path) -> Callable[[str], Coroutine[Any, Any, None]]:

@@ -58,23 +58,32 @@ async def remove(tx: Tx, actor: Actor, group_id: str, path: Path) -> int:
     return await _remove(tx, actor, entry, shown_path(path))
 
 
-async def purge_all(db: Database, actor: Actor, group_id: str, entry_id: str) -> int:
+async def purge_all(
+    db: Database,
+    actor: Actor,
+    group_id: str,
+    entry_id: str,
+    guard: Callable[[Tx], Awaitable[None]] | None = None,
+) -> int:
     """Removes a trashed entry and all below it, in short transactions; bytes of quota freed.
+
+    ``guard`` is asked before anything goes.
 
     :raises NotFound: it is not in the trash.
     :raises Conflict: it was restored before all was gone.
     """
 
     async def look(tx: Tx) -> tuple[Entry, list[list[str]]]:
-        return await trashed(tx, group_id, entry_id), await entries.subtree(tx, entry_id)
+        entry = await trashed(tx, group_id, entry_id)
+        if guard is not None:  # behind it: what follows is about the entry as it was here
+            await guard(tx)
+        return entry, await entries.subtree(tx, entry_id)
 
     top, levels = await db.read(look)
     freed = 0
     for some in list(_steps(levels))[:-1]:
         freed += await db.transact(partial(_purge_some, actor=actor, seen=top, levels=some))
-    return freed + await db.transact(
-        partial(purge, actor=actor, group_id=group_id, entry_id=entry_id)
-    )
+    return freed + await db.transact(partial(_purge_last, actor=actor, seen=top))
 
 
 async def remove_all(
@@ -135,15 +144,25 @@ def _steps(levels: Sequence[Sequence[str]]) -> Iterator[Levels]:
 async def _purge_some(tx: Tx, actor: Actor, seen: Entry, levels: Levels) -> int:
     """Removes entries below ``seen`` that were found before; they are still what they were while
     it is in the same trash as then, because nobody reaches anything there."""
-    entry = await _locked_in_trash(tx, seen.group_id, seen.id)
-    if entry.deleted_at != seen.deleted_at:
-        raise Conflict(what="purge", reason="it was restored and deleted again meanwhile")
+    entry = await _locked_unchanged(tx, seen)
     size = await _drop(tx, actor, entry, levels)
     await audit(
         tx, actor, "entry.purge", group_id=entry.group_id,
         target=entry.deleted_path, before={"bytes": size, "part": True},
     )  # fmt: skip
     return size
+
+
+async def _purge_last(tx: Tx, actor: Actor, seen: Entry) -> int:
+    entry = await _locked_unchanged(tx, seen)
+    return await _remove(tx, actor, entry, entry.deleted_path or entry.name)
+
+
+async def _locked_unchanged(tx: Tx, seen: Entry) -> Entry:
+    entry = await _locked_in_trash(tx, seen.group_id, seen.id)
+    if entry.deleted_at != seen.deleted_at:
+        raise Conflict(what="purge", reason="it was restored and deleted again meanwhile")
+    return entry
 
 
 async def _remove(tx: Tx, actor: Actor, entry: Entry, path: str) -> int:

@@ -7,8 +7,6 @@ of names below the group's root.
 
 from collections.abc import Sequence
 
-from filestore.errors import Conflict, Exists, Json, NotFound
-from filestore.meta import contents, entries, retention
 from filestore.acts.copying import copy
 from filestore.acts.places import (
     Path,
@@ -185,76 +183,6 @@ async def restore(tx: Tx, actor: Actor, group_id: str, entry_id: str) -> Path:
     await audit(tx, actor, "entry.restore", group_id=group_id, target=shown_path(path))
     await emit(tx, "entry.restored", {"path": shown_path(path)}, group_id=group_id)
     return path
-
-
-async def purge(tx: Tx, actor: Actor, group_id: str, entry_id: str) -> int:
-    """Removes a trashed entry and all below it for good; bytes of quota that this freed."""
-    await ledger.lock(tx, group_id)
-    await entries.root(tx, group_id, write=True)
-    entry = await _trashed(tx, group_id, entry_id)
-    return await _remove(tx, actor, entry, entry.deleted_path or entry.name)
-
-
-async def remove(tx: Tx, actor: Actor, group_id: str, path: Path) -> int:
-    """Removes a living entry and all below it, past the trash; bytes of quota freed."""
-    await ledger.lock(tx, group_id)
-    entry = await _held_for_removal(tx, group_id, path)
-    return await _remove(tx, actor, entry, shown_path(path))
-
-
-async def prune_versions(
-    tx: Tx, actor: Actor, group_id: str, entry_id: str, *, limit: int
-) -> tuple[int, int]:
-    """Removes up to ``limit`` versions of a file that its group's rule does not keep any more.
-
-    How many they were, and the bytes of quota that this freed; (0, 0): none was due.
-    """
-    await ledger.lock(tx, group_id)
-    entry = await entries.get(tx, entry_id, write=True)
-    if entry is None or entry.group_id != group_id:
-        return 0, 0
-    gone = await retention.remove_due(tx, entry_id, limit=limit)
-    if not gone.versions:
-        return 0, 0
-    await contents.release(tx, gone.content_ids)
-    await ledger.apply(tx, actor, ledger.Move(group_id, -gone.bytes, 0, Cause.PURGE, entry_id))
-    path = "/" + "/".join(await entries.path_of(tx, entry_id))
-    what: dict[str, Json] = {"versions": gone.versions, "bytes": gone.bytes}
-    await audit(tx, actor, "version.expire", group_id=group_id, target=path, before=what)
-    await emit(tx, "version.expired", {"path": path, **what}, group_id=group_id)
-    return gone.versions, gone.bytes
-
-
-async def _remove(tx: Tx, actor: Actor, entry: Entry, path: str) -> int:
-    root = await entries.root(tx, entry.group_id)
-    size, released = 0, []
-    for level in await entries.subtree(tx, entry.id):
-        await entries.adopt_trashed(tx, level, root.id)
-        freed, content_ids = await entries.remove_versions(tx, level)
-        await entries.remove(tx, level)
-        size += freed
-        released += content_ids
-    await contents.release(tx, released)
-    await ledger.apply(tx, actor, ledger.Move(entry.group_id, -size, 0, Cause.PURGE, entry.id))
-    await audit(
-        tx, actor, "entry.purge", group_id=entry.group_id, target=path, before={"bytes": size}
-    )
-    await emit(tx, "entry.purged", {"path": path, "bytes": size}, group_id=entry.group_id)
-    return size
-
-
-async def _held_for_removal(tx: Tx, group_id: str, path: Path) -> Entry:
-    if not path:
-        raise Conflict(what="delete", reason="the root of a group stays")
-    await entries.root(tx, group_id, write=True)
-    return await resolve(tx, group_id, path)
-
-
-async def _trashed(tx: Tx, group_id: str, entry_id: str) -> Entry:
-    entry = await entries.get(tx, entry_id, write=True)
-    if entry is None or entry.group_id != group_id or entry.deleted_at is None:
-        raise NotFound(what="entry in the trash")
-    return entry
 
 
 async def _find(tx: Tx, group_id: str, path: Path) -> Entry | None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from filestore.acts.places import Path, resolve, shown_path
-from filestore.errors import Conflict, NotFound
-from filestore.meta import contents, entries
+from filestore.errors import Conflict, Json, NotFound
+from filestore.meta import contents, entries, retention
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry
 from filestore.meta.log import audit, emit
@@ -83,6 +83,29 @@ async def drop_versions(
         group_id=entry.group_id,
     )
     return Removed(len(content_ids), size)
+
+
+async def prune_versions(
+    tx: Tx, actor: Actor, group_id: str, entry_id: str, *, limit: int
+) -> tuple[int, int]:
+    """Removes up to ``limit`` versions of a file that its group's rule does not keep any more.
+
+    How many they were, and the bytes of quota that this freed; (0, 0): none was due.
+    """
+    await ledger.lock(tx, group_id)
+    entry = await entries.get(tx, entry_id, write=True)
+    if entry is None or entry.group_id != group_id:
+        return 0, 0
+    gone = await retention.remove_due(tx, entry_id, limit=limit)
+    if not gone.versions:
+        return 0, 0
+    await contents.release(tx, gone.content_ids)
+    await ledger.apply(tx, actor, ledger.Move(group_id, -gone.bytes, 0, Cause.PURGE, entry_id))
+    path = "/" + "/".join(await entries.path_of(tx, entry_id))
+    what: dict[str, Json] = {"versions": gone.versions, "bytes": gone.bytes}
+    await audit(tx, actor, "version.expire", group_id=group_id, target=path, before=what)
+    await emit(tx, "version.expired", {"path": path, **what}, group_id=group_id)
+    return gone.versions, gone.bytes
 
 
 async def restore_version(tx: Tx, actor: Actor, group_id: str, path: Path, number: int) -> Entry:

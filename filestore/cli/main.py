@@ -22,7 +22,6 @@ from filestore.cli.output import show
 from filestore.cli.people import token_app, user_app, who_am_i
 from filestore.cli.uploading import upload
 from filestore.cli.uploads import uploads_app
-from filestore.cli.people import token_app, user_app
 from filestore.cli.versions import versions_app
 from filestore.errors import FilestoreError, LocalFile
 
@@ -90,11 +89,9 @@ def build(*, with_server: bool) -> typer.Typer:
         from filestore.cli.serve import serve
 
         app.command("serve")(serve)
+        app.add_typer(admin_app, name="admin")
     app.command("upload")(upload)
     app.command("download")(download)
-        app.add_typer(admin_app, name="admin")
-    app.command("upload")(transfers.upload)
-    app.command("download")(transfers.download)
     app.command("ls")(files.list_folder)
     app.command("rm")(files.remove)
     app.command("mkdir")(files.make_folder)
@@ -148,8 +145,7 @@ def _options(
 def _wants_server(arguments: Sequence[str]) -> bool:
     """Whether ``serve`` or ``admin`` is asked for, or a page of help that lists it."""
     words = [word for word in arguments if not word.startswith("-")]
-    return words[0] == "serve" if words else "--version" not in arguments
-    return not words or words[0] in ("serve", "admin")
+    return words[0] in ("serve", "admin") if words else "--version" not in arguments
 
 
 def _usage(err: _UsageProblem, arguments: Sequence[str], *, as_json: bool) -> int:

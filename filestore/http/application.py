@@ -27,8 +27,7 @@ from filestore.settings import Settings
 
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
-    *(tus, uploads, files, tree, trash, jobs),
-    *(tus, uploads, files, tree, versions, trash),
+    *(tus, uploads, files, tree, versions, trash, jobs),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

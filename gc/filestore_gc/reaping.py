@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from filestore.acts import tree
+from filestore.acts import tree, versions
 from filestore.acts.uploads import expire_if_due
-from filestore.errors import NotFound
-from filestore.meta import entries, gc_reaper, retention, uploads
+from filestore.errors import Conflict, NotFound
+from filestore.meta import gc_reaper, retention, uploads
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
 from filestore.model import SYSTEM
-from filestore.quota import ledger
 from filestore_gc.report import Reaped
 
 BATCH: Final = 100
@@ -86,8 +85,7 @@ class Reaper:
         while due := await self.db.read(partial(gc_reaper.due_trash, after=after, limit=BATCH)):
             for after, group_id in due:
                 await self.keep()
-                act = partial(_purge, entry_id=after, group_id=group_id)
-                size = await self.db.transact(act)
+                size = await _purge(self.db, after, group_id)
                 done += size is not None
                 freed += size or 0
         return done, freed
@@ -158,24 +156,25 @@ async def _expire(tx: Tx, upload_id: str) -> bool:
     return await expire_if_due(tx, await uploads.lock(tx, upload_id))
 
 
-async def _purge(tx: Tx, entry_id: str, group_id: str) -> int | None:
+async def _purge(db: Database, entry_id: str, group_id: str) -> int | None:
     """Bytes of quota that went with the entry; None when it is no longer due.
 
     Somebody may have restored it, and put it into the trash again, since it was found due.
     """
-    await ledger.lock(tx, group_id)
-    await entries.root(tx, group_id, write=True)
-    if not await gc_reaper.is_still_due(tx, entry_id):
-        return None
+
+    async def check(tx: Tx) -> None:
+        if not await gc_reaper.is_still_due(tx, entry_id):
+            raise NotFound(what="entry that is due")
+
     try:
-        return await tree.purge(tx, SYSTEM, group_id, entry_id)
-    except NotFound:
+        return await tree.purge_all(db, SYSTEM, group_id, entry_id, check)
+    except (NotFound, Conflict):
         return None
 
 
 async def _prune(tx: Tx, entry_id: str, group_id: str) -> tuple[int, int]:
     """How many versions went, and bytes of quota. The group may be gone meanwhile."""
     try:
-        return await tree.prune_versions(tx, SYSTEM, group_id, entry_id, limit=PRUNE_BATCH)
+        return await versions.prune_versions(tx, SYSTEM, group_id, entry_id, limit=PRUNE_BATCH)
     except NotFound:
         return 0, 0
