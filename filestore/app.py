@@ -25,7 +25,7 @@ from filestore.meta.processes import note_alive
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import running_hot_path
-from filestore_gc import running_collector
+from filestore_gc import running_collector, running_scrubber
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
 from filestore_gc.metrics import running_figures
@@ -74,7 +74,10 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         collector = await stack.enter_async_context(
             running_collector(settings, db, store, process_id, begin=attachment.wait)
         )
-        kinds = known_kinds(Ground(db, store, collector))
+        scrubber = await stack.enter_async_context(
+            running_scrubber(settings, db, store, process_id, begin=attachment.wait)
+        )
+        kinds = known_kinds(Ground(db, store, settings, collector, scrubber))
         jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
         metrics = Metrics()
         await stack.enter_async_context(running_figures(db, metrics.registry))

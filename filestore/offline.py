@@ -9,7 +9,7 @@ from filestore.attaching import join, make_backend
 from filestore.errors import CannotStart
 from filestore.meta.database import open_database
 from filestore.settings import Settings
-from filestore_gc import make_collector
+from filestore_gc import Scrubber, make_collector
 from filestore_gc.kinds import Ground
 
 
@@ -31,7 +31,9 @@ async def working_on(settings: Settings) -> AsyncIterator[Ground]:
         process_id = await join(stack, db)
         store = make_backend(stack, settings, process_id)
         await store.open()
-        yield Ground(db, store, make_collector(settings, db, store, process_id))
+        collector = make_collector(settings, db, store, process_id)
+        scrubber = Scrubber(db, store, process_id, settings)
+        yield Ground(db, store, settings, collector, scrubber)
 
 
 def _check_there(settings: Settings) -> None:

@@ -289,6 +289,13 @@ async def count_checks(tx: Tx, *, until: int) -> int:
     return await tx.scalar(query) or 0
 
 
+async def oldest_check(tx: Tx) -> int | None:
+    """When the live block was read whose check is oldest; None: there is none."""
+    query = sa.select(sa.func.min(blocks.c.checked_at)).where(blocks.c.state == BlockState.LIVE)
+    found = await tx.scalar(query)
+    return None if found is None else int(found)
+
+
 async def note_checked(tx: Tx, checked: Sequence[KnownBlock]) -> None:
     """Records that these blocks were read and are well. Locked by id, as writers pin them."""
     ids = sorted(block.block_id for block in checked)

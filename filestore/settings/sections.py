@@ -457,6 +457,14 @@ class Scrub(Section):
         le=100 * GIB,
         why="a fifth of what one disk gives; 4 TiB take a day",
     )
+    interval_s: int = setting(
+        30 * _DAY_S,
+        "Time in seconds within which the service reads each block again by itself, as slowly as"
+        " that allows. 0: it does not.",
+        ge=0,
+        le=3650 * _DAY_S,
+        why="a disk that decays is noticed while other copies are still there; 4 TiB are 4 MB/s",
+    )
 
 
 class Log(Section):

@@ -13,6 +13,7 @@ from filestore_gc.heal import DamagedPage, list_damaged
 from filestore_gc.progress import Progress
 from filestore_gc.report import Line, Problem, Reaped, Report, Result, Wait
 from filestore_gc.scrub import ScrubReport, run_scrub
+from filestore_gc.scrubbing import Scrubber, running_scrubber
 
 __all__ = [
     "Collector",
@@ -26,6 +27,7 @@ __all__ = [
     "Report",
     "Result",
     "ScrubReport",
+    "Scrubber",
     "Tuning",
     "Wait",
     "list_damaged",
@@ -33,6 +35,7 @@ __all__ = [
     "run_fsck",
     "run_scrub",
     "running_collector",
+    "running_scrubber",
     "show_freeable",
     "show_trashed",
 ]

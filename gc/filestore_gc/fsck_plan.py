@@ -14,7 +14,7 @@ from typing import Final
 from filestore.blocks.port import BlockKey
 from filestore.errors import Json
 from filestore.meta.healing import KnownBlock
-from filestore.model import BlockState, format_size
+from filestore.model import BlockState
 from filestore_gc.fsck_report import LISTED, Finding, FsckReport, Kind, NoteKind
 
 DAY_S: Final = 86_400
@@ -112,15 +112,6 @@ class Plan:
             "omitted": omitted,
             "complete": self.is_whole,
         }
-
-    def to_text(self, *, limit: int = LISTED) -> str:
-        steps = ", ".join(f"{count} {act}" for act, count in self.counts.items())
-        lines = [f"repair: {steps or 'nothing to do'}"]
-        for action in self.actions[:limit]:
-            size = f" ({format_size(action.size)})" if action.size else ""
-            lines.append(f"  {action.act} {action.subject}{size}: {action.why}")
-        lines += [f"  left: {left.subject}: {left.why}" for left in self.left[:limit]]
-        return "\n".join(lines)
 
 
 @dataclass

@@ -55,16 +55,6 @@ class Repaired:
         self.healed += other.healed
         self.problem = other.problem
 
-    def to_text(self) -> str:
-        steps = ", ".join(f"{count} {act}" for act, count in self.done.items())
-        lines = [f"done: {steps or 'nothing'}"]
-        if self.healed:
-            lines.append(f"healed: {self.healed} references repointed")
-        lines += [f"  skipped: {left.subject}: {left.why}" for left in self.skipped[:LISTED]]
-        if self.problem is not None:
-            lines.append(f"broke off: {self.problem.reason}")
-        return "\n".join(lines)
-
     def to_json(self) -> dict[str, Json]:
         return {
             "done": {act.value: count for act, count in self.done.items()},

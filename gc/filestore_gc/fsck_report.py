@@ -15,7 +15,8 @@ from filestore.blocks.port import BlockKey
 from filestore.errors import Json
 from filestore.meta.affected import Affected
 from filestore.meta.healing import KnownBlock
-from filestore.model import format_instant, format_size
+from filestore.model import format_instant
+from filestore_gc import wording
 from filestore_gc.report import Problem
 
 KEPT: Final = 10_000
@@ -186,17 +187,7 @@ class FsckReport:
 
     def to_text(self, *, limit: int = LISTED) -> str:
         """For people: what was looked at, the damage with its files, then the notes."""
-        size = format_size(self.object_bytes)
-        lines = [f"{self.objects} objects ({size}) and {self.blocks} blocks looked at"]
-        if self.problem is not None:
-            lines.append(f"{self.result}: {self.problem.reason}")
-        lines.append(f"damage: {self.damage or 'none'}")
-        for finding in self.findings[:limit]:
-            lines.extend(_finding_lines(finding))
-        if not self.is_whole or len(self.findings) > limit:
-            lines.append("  there is more of this than is listed")
-        lines.extend(_note_line(note) for note in self.notes)
-        return "\n".join(lines)
+        return "\n".join(wording.check_lines(self.to_json(limit=limit)))
 
 
 class Findings:
@@ -228,22 +219,3 @@ class Findings:
         gone = set(kinds)
         self.items = [finding for finding in self.items if finding.kind not in gone]
         self.counts = Counter(finding.kind for finding in self.items)
-
-
-def _finding_lines(finding: Finding) -> list[str]:
-    word = "damage" if finding.kind.is_damage else "note"
-    lines = [f"  {word}: {finding.kind} {finding.subject}: {finding.said}"]
-    lines += [
-        f"    group {file.group_id}: "
-        + (f"upload {file.path}" if file.version is None else f"{file.path} version {file.version}")
-        + (" (in the trash)" if file.is_trashed else "")
-        for file in finding.affected.files
-    ]
-    unnamed = finding.affected.count - len(finding.affected.files)
-    return [*lines, f"    and {unnamed} more"] if unnamed > 0 else lines
-
-
-def _note_line(note: Note) -> str:
-    size = f", {format_size(note.size)}" if note.size else ""
-    since = f", since {format_instant(note.oldest_at)}" if note.oldest_at else ""
-    return f"  note: {note.count} {note.kind.replace('-', ' ')}{size}{since}"

@@ -12,6 +12,7 @@ from filestore.errors import Json
 from filestore.meta.database import Database
 from filestore.model import SYSTEM, Actor
 from filestore.settings import Settings
+from filestore_gc import wording
 from filestore_gc.fsck import Fsck, FsckStore
 from filestore_gc.fsck_plan import Plan, Terms, plan_repair
 from filestore_gc.fsck_repair import Repair, Repaired
@@ -47,7 +48,10 @@ class FsckRun:
 
     def to_json(self, *, limit: int = LISTED) -> dict[str, Json]:
         """What is found now, with the plan, and after a repair what was done and found before."""
-        said = self.after.to_json(limit=limit) | {"plan": self.plan.to_json(limit=limit)}
+        said = self.after.to_json(limit=limit) | {
+            "is_good": self.is_good,
+            "plan": self.plan.to_json(limit=limit),
+        }
         if self.is_repair:
             said["repaired"] = self.repaired.to_json()
             said["before"] = self.before.to_json(limit=limit)
@@ -55,12 +59,7 @@ class FsckRun:
 
     def to_text(self, *, limit: int = LISTED) -> str:
         """The check, the plan; after a repair also what was done, and the check behind it."""
-        parts = [self.before.to_text(limit=limit)]
-        if self.plan.actions or self.plan.left or self.is_repair:
-            parts.append(self.plan.to_text(limit=limit))
-        if self.is_repair:
-            parts += [self.repaired.to_text(), self.after.to_text(limit=limit)]
-        return "\n".join(parts)
+        return "\n".join(wording.run_lines(self.to_json(limit=limit)))
 
 
 async def run_fsck(

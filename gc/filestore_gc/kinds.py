@@ -8,9 +8,15 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from filestore.blocks.backend import Backend
+from filestore.errors import Json
 from filestore.meta.database import Database
+from filestore.model import GIB, KIB
+from filestore.settings import Settings
 from filestore_gc.collector import Collector
+from filestore_gc.fsck_run import run_fsck
 from filestore_gc.jobs import Asked, Ended, Kind
+from filestore_gc.progress import Progress
+from filestore_gc.scrubbing import Scrubber
 
 _YEAR_S: Final = 365 * 86_400
 
@@ -21,13 +27,17 @@ class Ground:
 
     db: Database
     store: Backend
+    settings: Settings
     collector: Collector
+    scrubber: Scrubber
 
 
 def known_kinds(ground: Ground) -> Mapping[str, Kind]:
     """All kinds, by the name under which they are asked for."""
     return {
         "gc": Kind(GcWishes, partial(collect, ground)),
+        "fsck": Kind(FsckWishes, partial(check, ground)),
+        "scrub": Kind(ScrubWishes, partial(scrub, ground)),
     }
 
 
@@ -44,6 +54,20 @@ class GcWishes(Wishes):
     grace_s: Annotated[int | None, Field(ge=0, le=_YEAR_S)] = None
 
 
+class FsckWishes(Wishes):
+    """``repair`` carries out what is safe; without it the report says what that would be."""
+
+    repair: bool = False
+
+
+class ScrubWishes(Wishes):
+    """``bytes_per_s`` instead of the setting; what was checked within ``older_than_s`` is left
+    out."""
+
+    bytes_per_s: Annotated[int | None, Field(ge=64 * KIB, le=100 * GIB)] = None
+    older_than_s: Annotated[int, Field(ge=0, le=10 * _YEAR_S)] = 0
+
+
 async def collect(ground: Ground, wishes: GcWishes, asked: Asked) -> Ended:
     """A collection to its end, or its plan."""
     if wishes.dry_run:
@@ -53,3 +77,35 @@ async def collect(ground: Ground, wishes: GcWishes, asked: Asked) -> Ended:
             grace_s=wishes.grace_s, actor=asked.actor, tell=asked.tell
         )
     return Ended(report.to_json(), report.problem)
+
+
+async def check(ground: Ground, wishes: FsckWishes, asked: Asked) -> Ended:
+    """fsck, with its plan; on request the repair. Damage is a result, and no failure."""
+    run = await run_fsck(
+        ground.db,
+        ground.store,
+        ground.settings,
+        repair=wishes.repair,
+        actor=asked.actor,
+        progress=_teller(asked),
+    )
+    return Ended(run.to_json(), run.after.problem or run.repaired.problem)
+
+
+async def scrub(ground: Ground, wishes: ScrubWishes, asked: Asked) -> Ended:
+    """A scrub to its end. Damage is a result, and no failure."""
+    report = await ground.scrubber.run_once(
+        bytes_per_s=wishes.bytes_per_s,
+        older_than_s=wishes.older_than_s,
+        actor=asked.actor,
+        progress=_teller(asked),
+    )
+    return Ended(report.to_json(), report.problem)
+
+
+def _teller(asked: Asked) -> Progress:
+    def tell(counts: dict[str, int]) -> None:
+        progress: dict[str, Json] = {**counts}
+        asked.tell(progress)
+
+    return tell

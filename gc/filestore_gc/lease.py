@@ -1,4 +1,4 @@
-"""One collection at a time, over all processes on one database.
+"""One collection at a time, and one scrub, over all processes on one database.
 
 Safety does not rest on it: two that overlap take each other's tasks by locks, and a DELETE
 may be repeated. It keeps work from being done twice, and lets a run wait for another.
@@ -31,8 +31,9 @@ class TakenOver(Exception):
 
 @dataclass(slots=True)
 class Turn:
-    """A turn at collecting, while the lease's block runs. ``keep`` is cheap and called often."""
+    """A turn at the work, while the lease's block runs. ``keep`` is cheap and called often."""
 
+    name: str
     number: int
     db: Database
     process_id: str
@@ -54,30 +55,33 @@ class Turn:
 
     async def _hold(self, tx: Tx) -> bool:
         await note_alive(tx, self.process_id)
-        return await leases.hold(tx, NAME, self.number)
+        return await leases.hold(tx, self.name, self.number)
 
 
 class Lease:
-    """The right to collect, as this process sees it."""
+    """The right to do the work called ``name``, as this process sees it."""
 
     def __init__(
         self,
         db: Database,
         process_id: str,
         *,
+        name: str = NAME,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._db = db
         self._process_id = process_id
+        self._name = name
         self._sleep = sleep
         self._mine = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Lease {NAME} of {self._process_id}, {'held' if self._mine.locked() else 'free'}>"
+        state = "held" if self._mine.locked() else "free"
+        return f"<Lease {self._name} of {self._process_id}, {state}>"
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[Turn]:
-        """A turn, as soon as whoever collects now has ended. The caller bounds the wait."""
+        """A turn, as soon as whoever is at work now has ended. The caller bounds the wait."""
         async with self._mine:
             while (number := await self._take()) is None:
                 await self._sleep(POLL_S)
@@ -86,7 +90,7 @@ class Lease:
 
     @contextlib.asynccontextmanager
     async def if_due(self, rest_s: float) -> AsyncIterator[Turn | None]:
-        """A turn if nobody collects and nobody has for ``rest_s`` seconds; otherwise None."""
+        """A turn if nobody is at work and nobody was for ``rest_s`` seconds; otherwise None."""
         if self._mine.locked():
             yield None
             return
@@ -98,12 +102,20 @@ class Lease:
             async with self._turn(number) as turn:
                 yield turn
 
-    async def _take(self, rest_us: int | None = None) -> int | None:
+    @contextlib.asynccontextmanager
+    async def at_once(self) -> AsyncIterator[Turn]:
+        """A turn now. Whoever is at work finds at its next ``keep`` that it is over."""
+        number = await self._take(force=True)
+        assert number is not None, "nothing keeps from a lease that is taken by force"
+        async with self._turn(number) as turn:
+            yield turn
+
+    async def _take(self, rest_us: int | None = None, *, force: bool = False) -> int | None:
         act = partial(
             leases.take,
-            name=NAME,
+            name=self._name,
             process_id=self._process_id,
-            alone=self._db.is_sqlite,
+            alone=force or self._db.is_sqlite,
             rest_us=rest_us,
         )
         return await self._db.transact(act)
@@ -112,11 +124,15 @@ class Lease:
     async def _turn(self, number: int) -> AsyncIterator[Turn]:
         """Ends the turn with what the block left in it. If even that fails, the next of this
         process or, when this one is dead, of any other takes it."""
-        turn = Turn(number, self._db, self._process_id)
+        turn = Turn(self._name, number, self._db, self._process_id)
         try:
             yield turn
         finally:
             act = partial(
-                leases.release, name=NAME, turn=number, result=turn.result, report=turn.report
+                leases.release,
+                name=self._name,
+                turn=number,
+                result=turn.result,
+                report=turn.report,
             )
             await self._db.transact(act)

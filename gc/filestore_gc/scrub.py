@@ -23,8 +23,9 @@ from filestore.meta.affected import Affected
 from filestore.meta.database import Database, Tx
 from filestore.meta.healing import KnownBlock
 from filestore.meta.log import audit, emit
-from filestore.model import MIB, SYSTEM, Actor, format_instant, format_size
+from filestore.model import MIB, SYSTEM, Actor, format_instant
 from filestore.settings import Settings
+from filestore_gc import wording
 from filestore_gc.heal import (
     HealStore,
     find_fault,
@@ -47,6 +48,15 @@ BYTES_PER_S: Final = 50 * MIB
 """What a scrub reads by default: a fifth of what one disk gives."""
 KEPT: Final = 1000
 """Lost blocks that a report names; the audit log has all of them."""
+
+
+GoOn = Callable[[], Awaitable[bool]]
+"""Is asked behind each batch whether to read the next one; what it raises ends the work."""
+
+
+async def always() -> bool:
+    """To the end."""
+    return True
 
 
 class ScrubResult(StrEnum):
@@ -108,6 +118,7 @@ class ScrubReport:
     def to_json(self) -> dict[str, Json]:
         return {
             "result": self.result.value,
+            "is_good": self.is_good,
             "started_at": format_instant(self.started_at),
             "ended_at": format_instant(self.ended_at),
             "blocks": self.blocks,
@@ -123,24 +134,15 @@ class ScrubReport:
         }
 
     def to_text(self) -> str:
-        lines = [f"{self.blocks} blocks ({format_size(self.bytes)}) read and verified"]
-        if self.problem is not None:
-            lines.append(f"{self.result}: {self.problem.reason}")
-        lines.append(f"lost: {self.lost} now, {self.still_lost} since earlier")
-        lines.append(
-            f"healed: {self.revived} blocks read again, {self.healed} references repointed"
-        )
-        for block in self.named:
-            lines.append(f"  {block.subject}: {block.fault}")
-            lines += [f"    group {file.group_id}: {file.path}" for file in block.affected.files]
-        return "\n".join(lines)
+        return "\n".join(wording.scrub_lines(self.to_json()))
 
 
 class Scrub:
     """Scrubs one database and its store; made for one run.
 
     ``older_than_s``: leaves out what was checked within that time. ``progress`` is told behind
-    each batch. ``clock`` and ``sleep`` are those of the rate.
+    each batch, and ``go_on`` asked, which may raise. ``max_lost``: how many that are lost since
+    earlier are looked at. ``clock`` and ``sleep`` are those of the rate.
     """
 
     def __init__(
@@ -150,7 +152,9 @@ class Scrub:
         *,
         bytes_per_s: float = BYTES_PER_S,
         older_than_s: int = 0,
+        max_lost: int | None = None,
         progress: Progress = quiet,
+        go_on: GoOn = always,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -159,7 +163,9 @@ class Scrub:
         self._reader = VerifiedReader(store)
         self._older_than_us = older_than_s * 1_000_000
         self._pace = Pace(bytes_per_s, clock=clock, sleep=sleep)
+        self._max_lost = max_lost
         self._progress = progress
+        self._go_on = go_on
         self._total = 0
         self._readers = asyncio.Semaphore(READERS)
         self._report = ScrubReport(0)
@@ -168,6 +174,12 @@ class Scrub:
         return f"<Scrub, {self._report.blocks} blocks read, {self._report.lost} lost>"
 
     async def run(self, actor: Actor = SYSTEM) -> ScrubReport:
+        """:meth:`look`, recorded in the audit log."""
+        report = await self.look()
+        await self._db.transact(partial(record, actor=actor, report=report))
+        return report
+
+    async def look(self) -> ScrubReport:
         """Reads every block that was live at the start once, and what was lost.
 
         May be cancelled anywhere: what was read is recorded, the run itself is not.
@@ -184,7 +196,6 @@ class Scrub:
         except StoreError as err:
             report.result, report.problem = ScrubResult.FAILED, Problem(err.code, str(err))
         report.ended_at = await self._db.read(gc_figures.clock)
-        await self._db.transact(partial(_record, actor=actor, report=report))
         return report
 
     async def _work(self) -> None:
@@ -201,6 +212,8 @@ class Scrub:
             after = (checks[-1].checked_at, checks[-1].block.block_id)
             await self._read([check.block for check in checks])
             self._tell()
+            if not await self._go_on():
+                break
         if report.lost or report.still_lost:
             report.result = ScrubResult.DAMAGE
 
@@ -249,10 +262,12 @@ class Scrub:
 
     async def _look_at_lost(self) -> None:
         """What is lost since earlier: what reads well again becomes live."""
-        after = 0
+        after, seen = 0, 0
         page = partial(healing.lost_page, limit=BATCH)
         while found := await self._db.read(partial(page, after=after)):
-            after = found[-1].block_id
+            if self._max_lost is not None and seen >= self._max_lost:
+                break
+            after, seen = found[-1].block_id, seen + len(found)
             for block in found:
                 await self._pace.take(block.stored_size or block.size)
                 if await find_fault(self._reader, block) is not None:
@@ -282,7 +297,8 @@ async def run_scrub(
     return await scrub.run(actor)
 
 
-async def _record(tx: Tx, actor: Actor, report: ScrubReport) -> None:
+async def record(tx: Tx, actor: Actor, report: ScrubReport) -> None:
+    """Writes down that somebody, or the service, has scrubbed, and what that came to."""
     said = report.to_json() | {"blocks_lost": len(report.named)}
     await audit(tx, actor, "scrub.run", target=report.result, after=said)
     await emit(tx, "scrub.ran", said)

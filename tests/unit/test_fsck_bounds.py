@@ -23,6 +23,7 @@ from filestore_gc.fsck_plan import DAY_S, Act, Terms, plan_repair
 from filestore_gc.fsck_report import Finding, Findings, FsckReport, FsckResult, Kind, Note, NoteKind
 from filestore_gc.fsck_run import repairing
 from filestore_gc.heal import key_of, parse_path
+from filestore_gc.wording import plan_lines
 from tests.contract.faulty import FaultyStore
 from tests.services.collecting import collector_of, delete, start
 from tests.services.damage import (
@@ -324,7 +325,8 @@ def test_the_quarantine_is_emptied_by_days() -> None:
 def test_a_plan_reads_as_text_and_json() -> None:
     report = report_of(orphan(age_s=DAY_S), Finding(Kind.REFERENCE, "content 7", "a gap"))
     plan = plan_repair(report, AT_ONCE)
-    assert "set-aside it" in plan.to_text() and "left: content 7" in plan.to_text()
+    text = "\n".join(plan_lines(plan.to_json()))
+    assert "set-aside it" in text and "left: content 7" in text
     assert plan.to_json() == {
         "counts": {"set-aside": 1},
         "omitted": 0,
