@@ -14,6 +14,7 @@ import typer
 from filestore import __version__
 from filestore.cli import files
 from filestore.cli.downloading import download
+from filestore.cli import upkeep
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
 from filestore.cli.groups import group_app, member_app, quota_app
@@ -97,6 +98,8 @@ def build(*, with_server: bool) -> typer.Typer:
     app.command("mkdir")(files.make_folder)
     app.command("mv")(files.move)
     app.command("cp")(files.copy)
+    app.command("fsck")(upkeep.check)
+    app.command("scrub")(upkeep.scrub)
     for name, group in _GROUPS.items():
         app.add_typer(group, name=name)
     app.command("whoami")(who_am_i)

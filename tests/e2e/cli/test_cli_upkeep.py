@@ -1,0 +1,83 @@
+"""``filestore fsck`` and ``scrub``: as jobs of the server, and on the store itself."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+
+from filestore.app import ADMIN_TOKEN, listening, make_service
+from filestore.settings import load
+from tests.e2e.cli.conftest import Cli
+from tests.http.api import Api
+
+FILE = "/api/v1/groups/lab/files/a"
+
+
+async def _with_a_file(data: Path) -> Path:
+    """A folder of a service that has ended, with one block; where that lies."""
+    settings = load(flags={"data": data, "listen": "127.0.0.1:0"})
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(make_service(settings))
+        url = await stack.enter_async_context(listening(service))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        api = Api(session, url, (data / ADMIN_TOKEN).read_text().strip())
+        await api.post("/api/v1/groups", {"name": "lab"})
+        assert (await api.put(FILE, data=b"x" * 1000)).status == 201
+    (block,) = [path for path in (data / "blocks" / "default").rglob("*") if path.is_file()]
+    return block
+
+
+async def test_a_server_is_checked_and_scrubbed_as_jobs(admin: Cli, team: str) -> None:
+    path = admin.folder / "data.bin"
+    path.write_bytes(bytes(3000) + team.encode())
+    await admin.json("upload", path, f"{team}:/")
+
+    checked = await admin.run("fsck")
+    assert checked.code == 0, checked.err
+    assert "blocks looked at" in checked.out and "damage: none" in checked.out
+    repaired = await admin.json("fsck", "--repair")
+    assert (repaired["is_good"], repaired["job"][:4]) == (True, "job_")
+    assert "before" in repaired
+
+    scrubbed = await admin.run("scrub", "--rate", "100MiB", "--quiet")
+    assert (scrubbed.code, scrubbed.err) == (0, "")
+    assert "read and verified" in scrubbed.out
+    again = await admin.json("scrub", "--older-than", "1h")
+    assert (again["blocks"], again["is_good"]) == (0, True)
+
+    for wrong in (("--rate", "1"), ("--rate", "fast"), ("--older-than", "soon")):
+        assert (await admin.run("scrub", *wrong)).code == 2, wrong
+
+
+async def test_damage_is_found_directly_planned_repaired_and_never_hidden(tmp_path: Path) -> None:
+    data, here = tmp_path / "data", tmp_path / "here"
+    here.mkdir()
+    block = await _with_a_file(data)
+    cli = Cli("http://127.0.0.1:9", "none", tmp_path / "state", here)
+    assert (await cli.run("scrub", "--data", data, "--rate", "1")).code == 2
+    stored = block.read_bytes()
+    block.unlink()
+
+    found = await cli.run("fsck", "--data", data)
+    assert found.code == 1
+    assert "damage: row-without-object" in found.out and "/a version 1" in found.out
+    assert "repair: 1 mark-lost" in found.out and "done:" not in found.out
+
+    repaired = await cli.run("fsck", "--repair", "--data", data)
+    assert repaired.code == 1, "its bytes are still missing"
+    lines = repaired.out.splitlines()
+    assert lines.index("repair: 1 mark-lost") < lines.index("done: 1 mark-lost")
+    still = await cli.run("scrub", "--data", data, "--json")
+    assert (still.code, still.document["still_lost"], still.document["lost"]) == (1, 1, 0)
+
+    block.write_bytes(stored)
+    block.chmod(0o644)
+    healed = await cli.json("scrub", "--data", data)
+    assert (healed["revived"], healed["is_good"]) == (1, True)
+    assert (await cli.run("fsck", "--data", data)).code == 0
+
+    (mark,) = (data / "blocks" / ".identity").iterdir()
+    mark.rename(mark.with_name("sto_" + "0" * 32 + mark.name[-2:]))
+    for command in ("fsck", "scrub"):
+        refused = await cli.run(command, "--data", data)
+        assert refused.code == 3 and "refused: " in refused.out, refused
