@@ -12,9 +12,8 @@ from typing import Annotated, Final, NoReturn, Protocol, TextIO, runtime_checkab
 import typer
 
 from filestore import __version__
-from filestore.cli import files
+from filestore.cli import files, space, upkeep
 from filestore.cli.downloading import download
-from filestore.cli import upkeep
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
 from filestore.cli.groups import group_app, member_app, quota_app
@@ -98,6 +97,8 @@ def build(*, with_server: bool) -> typer.Typer:
     app.command("mkdir")(files.make_folder)
     app.command("mv")(files.move)
     app.command("cp")(files.copy)
+    app.command("du")(space.show_freeable)
+    app.command("damaged")(space.list_damaged)
     app.command("fsck")(upkeep.check)
     app.command("scrub")(upkeep.scrub)
     for name, group in _GROUPS.items():

@@ -12,6 +12,7 @@ from filestore.client.identity import Identity, identity_of
 from filestore.client.jobs import Jobs
 from filestore.client.people import Tokens, Users
 from filestore.client.retry import TRANSFERS, RetryPolicy
+from filestore.client.space import Space
 from filestore.client.state import TransferRecords, default_state_folder
 from filestore.client.stream import Stream, Write
 from filestore.client.transport import Transport
@@ -55,6 +56,7 @@ class Client:
         self.files = Files(self._transport)
         self.uploads = Uploads(self._transport)
         self.jobs = Jobs(self._transport)
+        self.space = Space(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"

@@ -12,6 +12,7 @@ from filestore.http import (
     members,
     openapi,
     people,
+    space,
     tokens,
     trash,
     tree,
@@ -27,7 +28,7 @@ from filestore.settings import Settings
 
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
-    *(tus, uploads, files, tree, versions, trash, jobs),
+    *(tus, uploads, files, tree, versions, trash, space, jobs),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

@@ -7,7 +7,6 @@ from filestore.errors import Json, NotFound
 from filestore.meta import entries
 from filestore.meta.database import Database, Tx
 from filestore.meta.freeable import Freeable, Physical, find_freeable, find_physical
-from filestore.model import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +52,6 @@ class FreeableReport:
                 "held_by_groups": groups,
             }
         return said
-
-    def to_text(self) -> str:
-        found = self.freeable
-        lines = [
-            f"{self.path}: {format_size(found.quota)} of quota in {found.versions} versions",
-            f"  {format_size(found.unique)} that nothing else in the group holds",
-            f"  {format_size(found.shared)} that the group holds elsewhere too",
-        ]
-        for holder in found.holders:
-            what = "upload " if holder.is_upload else ""
-            trashed = " (in the trash)" if holder.is_trashed else ""
-            lines.append(f"    {format_size(holder.bytes)} in {what}{holder.path}{trashed}")
-        if self.physical is not None:
-            lines.append(f"  the store would free {format_size(self.physical.freed)}")
-            lines += [
-                f"    {format_size(group.bytes)} held by group {group.name}"
-                for group in self.physical.groups
-            ]
-        return "\n".join(lines)
 
 
 async def show_freeable(

@@ -126,7 +126,7 @@ class Scrubber:
             _log.warning("scrub.broke_off", code=code, reason=reason)
         return report
 
-    async def run_forever(self, begin: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def run_forever(self, begin: Callable[[], Awaitable[object]] | None = None) -> None:
         """Runs by itself, again and again; an error waits for the next time.
 
         The first portion comes within one rest after ``begin`` has returned.
@@ -184,7 +184,7 @@ async def running_scrubber(
     store: HealStore,
     process_id: str,
     *,
-    begin: Callable[[], Awaitable[None]] | None = None,
+    begin: Callable[[], Awaitable[object]] | None = None,
     portions: Portions | None = None,
 ) -> AsyncIterator[Scrubber]:
     """A scrubber that also runs by itself while the block runs, unless the settings say no.

@@ -15,7 +15,8 @@ JOBS = "/api/v1/admin/jobs"
 FILE = f"/api/v1/groups/{GROUP}/files/a"
 
 
-async def _ended(admin: Api, location: str) -> Any:
+async def ended(admin: Api, location: str) -> Any:
+    """The job when it has ended."""
     async with asyncio.timeout(20):
         while (job := (await admin.get(location)).json)["ended_at"] is None:
             continue
@@ -31,7 +32,7 @@ async def test_a_collection_is_planned_and_done_as_a_job(cast: Cast) -> None:
         assert made.status == 202
         assert made.headers["Location"] == f"{JOBS}/{made.json['id']}"
         assert (made.json["state"], made.json["report"]) == ("queued", None)
-        job = await _ended(cast.admin, made.headers["Location"])
+        job = await ended(cast.admin, made.headers["Location"])
         assert (job["state"], job["error"]) == ("done", None)
         reports.append(job["report"])
     assert [report["result"] for report in reports] == ["planned", "done"]
@@ -54,7 +55,7 @@ async def test_a_collection_that_is_refused_is_a_failed_job_that_says_why(
         lambda tx: tx.execute(instance.update().values(epoch=instance.c.epoch - 1))
     )
     made = await cast.admin.post(JOBS, {"kind": "gc"})
-    job = await _ended(cast.admin, made.headers["Location"])
+    job = await ended(cast.admin, made.headers["Location"])
     assert (job["state"], job["error"]["code"]) == ("failed", "database-older")
     assert "older backup" in job["error"]["detail"]
     assert job["report"]["result"] == "refused"
@@ -73,7 +74,7 @@ async def test_a_job_at_work_is_cancelled(cast: Cast, monkeypatch: pytest.Monkey
     async with asyncio.timeout(10):
         await begun.wait()
     assert (await cast.admin.delete(location)).status == 204
-    job = await _ended(cast.admin, location)
+    job = await ended(cast.admin, location)
     assert (job["state"], job["report"]) == ("cancelled", None)
     assert (await cast.admin.delete(location)).status == 204, "as often as one likes"
 

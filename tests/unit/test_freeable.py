@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from filestore.acts import tree
+from filestore.cli.space import freeable_lines
 from filestore.errors import NotFound
 from filestore.meta import freeable as meta
 from filestore.meta.tables import blocks, entries
@@ -89,11 +90,12 @@ async def test_an_admin_sees_what_the_store_frees_and_which_groups_hold_the_rest
 
 
 def _check_formats(report: FreeableReport) -> None:
-    """As text and as JSON."""
-    text = report.to_text()
-    assert text.startswith("/f: 18 KiB of quota in 3 versions\n")
-    assert "6 KiB in /shared" in text and "the store would free" in text
+    """As JSON, and for people."""
     said = report.to_json()
+    lines = list(freeable_lines(said))
+    assert lines[0] == "/f: 18 KiB of quota, 3 versions"
+    assert "    6 KiB in /shared" in lines
+    assert any(line.startswith("  the store would free ") for line in lines)
     assert said["quota_bytes"] == 3 * SIZE
     assert said["held_by"] == [
         {"path": "/shared", "bytes": SIZE, "trashed": False, "upload": False}

@@ -49,6 +49,24 @@ async def test_a_server_is_checked_and_scrubbed_as_jobs(admin: Cli, team: str) -
         assert (await admin.run("scrub", *wrong)).code == 2, wrong
 
 
+async def test_what_a_path_would_free_is_told_and_nothing_is_damaged(admin: Cli, team: str) -> None:
+    path = admin.folder / "data.bin"
+    path.write_bytes(bytes(2048) + team.encode())
+    await admin.json("upload", path, f"{team}:/f/")
+    told = await admin.run("du", f"{team}:/f")
+    assert told.code == 0 and told.out.startswith("/f: 2 KiB of quota, 1 version\n")
+    assert "the store would free" in told.out, "to a site admin"
+    await admin.json("rm", f"{team}:/f/data.bin")
+    assert (await admin.json("du", team))["quota_bytes"] == 0
+    (item,) = (await admin.json("trash", "list", team))["items"]
+    assert (await admin.json("du", team, "--trash", item["id"]))["versions"] == 1
+    assert (await admin.run("du", f"{team}:/f", "--trash", item["id"])).code == 2
+    assert (await admin.run("du", f"{team}:/nothing")).code == 4
+
+    damaged = await admin.run("damaged", team)
+    assert (damaged.code, damaged.out, damaged.err) == (0, "", "nothing is damaged\n")
+
+
 async def test_damage_is_found_directly_planned_repaired_and_never_hidden(tmp_path: Path) -> None:
     data, here = tmp_path / "data", tmp_path / "here"
     here.mkdir()
