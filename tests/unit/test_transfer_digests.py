@@ -6,13 +6,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from blake3 import blake3
 
-from filestore.errors import BlockMissing, DigestMismatch, FilestoreError, UploadGone, Verifying
+from filestore.errors import (
+    BlockMissing,
+    DigestMismatch,
+    FilestoreError,
+    StoreUnavailable,
+    UploadGone,
+    Verifying,
+)
 from filestore.meta.tables import contents, versions
 from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest
-from filestore.transfer.background import hash_contents
+from filestore.transfer import background
+from filestore.transfer.background import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pauses, hash_contents
 from filestore.transfer.ingest import Checksum
 from tests.contract.faulty import Fault, Kind
 from tests.services.hot_path import SMALL, Process, Site, random_bytes, used_by
@@ -186,9 +195,57 @@ async def test_a_file_that_cannot_be_read_does_not_keep_others_from_their_digest
     assert inner
     with pytest.raises(BlockMissing):
         await pair[0].read(made[0].content_id or 0, 0, 10)
-    assert await hash_contents(pair[0].hot.engine) == 1
+    now = [0.0]
+    pauses = Pauses(clock=lambda: now[0])
+    assert await hash_contents(pair[0].hot.engine, pauses) == 1
     assert await _digest(pair[0], made[0]) is None
     assert await _digest(pair[0], made[1]) is not None
+
+    gets = pair[0].store.calls["get"]
+    assert await hash_contents(pair[0].hot.engine, pauses) == 0
+    assert pair[0].store.calls["get"] == gets, "it is not read again at once"
+    first.objects[paths[0]] = inner  # type: ignore[attr-defined]
+    now[0] += FIRST_PAUSE_S
+    assert await hash_contents(pair[0].hot.engine, pauses) == 1
+    assert "0 contents" in repr(pauses)
+
+
+def test_what_cannot_be_read_is_tried_ever_more_seldom_and_not_remembered_without_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = Pauses(clock=lambda: 0.0)
+    taken = [pauses.pause(7) for _ in range(14)]
+    assert taken[:3] == [60, 120, 240] and taken[-1] == LONGEST_PAUSE_S
+    assert pauses.is_paused(7) and not pauses.is_paused(8)
+    monkeypatch.setattr(background, "MAX_PAUSED", 2)
+    for content_id in (8, 9):
+        pauses.pause(content_id)
+    assert [pauses.is_paused(number) for number in (7, 8, 9)] == [False, True, True]
+
+
+async def test_a_defect_in_the_background_is_said_loudly_and_does_not_end_it(
+    pair: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = asyncio.Event()
+    failures: list[Exception] = [ZeroDivisionError(), StoreUnavailable(reason="it is away")]
+
+    async def fail(*_: object) -> int:
+        if failures:
+            raise failures.pop(0)
+        rounds.set()
+        return 0
+
+    monkeypatch.setattr(background, "hash_contents", fail)
+    monkeypatch.setattr(background, "INTERVAL_S", 0)
+    with structlog.testing.capture_logs() as said:
+        running = asyncio.create_task(background.run_forever(pair[0].hot.engine))
+        async with asyncio.timeout(10):
+            await rounds.wait()
+        running.cancel()
+        await asyncio.wait({running})
+    events = [(line["event"], line["log_level"]) for line in said]
+    assert ("background.crashed", "error") in events
+    assert ("background.failed", "warning") in events
 
 
 async def test_nobody_is_left_hashing_when_the_hot_path_ends(
