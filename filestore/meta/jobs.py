@@ -163,6 +163,19 @@ async def fail_orphaned(tx: Tx, process_id: str, end: End, *, alone: bool) -> li
     return [_job(row) for row in rows]
 
 
+async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) -> int:
+    """Removes jobs that ended before a moment (microseconds), with their reports; how many.
+
+    Oldest first, at most ``limit``. The audit log keeps that they were asked for and how they
+    ended.
+    """
+    ended = (
+        sa.select(jobs.c.id).where(jobs.c.ended_at < before).order_by(jobs.c.ended_at).limit(limit)
+    )
+    done = await tx.execute(sa.delete(jobs).where(jobs.c.id.in_(ended)))
+    return done.rowcount
+
+
 def _is_open() -> sa.ColumnElement[bool]:
     return jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING])
 

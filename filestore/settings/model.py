@@ -11,6 +11,7 @@ from filestore.settings.sections import (
     Fsck,
     Gc,
     Groups,
+    Jobs,
     Log,
     Scrub,
     Server,
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
     gc: Gc = Gc()
     fsck: Fsck = Fsck()
     scrub: Scrub = Scrub()
+    jobs: Jobs = Jobs()
     log: Log = Log()
 
     @classmethod

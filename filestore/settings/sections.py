@@ -351,12 +351,32 @@ class Uploads(Section):
         le=1_000_000,
         why="two users at their limit; each costs a row and no memory",
     )
+    keep_ended_s: int = setting(
+        365 * _DAY_S,
+        "Time in seconds that an upload that has ended is remembered.",
+        ge=_DAY_S,
+        le=3650 * _DAY_S,
+        why="a lost answer is asked again within days; the collector's reports name by it the"
+        " group whose bytes they free",
+    )
     reserve_step_bytes: Size = setting(
         64 * MIB,
         "Bytes reserved at a time for an upload of unknown length.",
         ge=MIB,
         le=_TIB,
         why="one transaction a second at 64 MB/s, and little reserved in vain",
+    )
+
+
+class Jobs(Section):
+    """Long work that was asked for: collections, checks, scrubs."""
+
+    keep_s: int = setting(
+        30 * _DAY_S,
+        "Time in seconds that a job that has ended is listed, with its report.",
+        ge=3600,
+        le=3650 * _DAY_S,
+        why="last month's reports can be compared; the audit log keeps that there was one",
     )
 
 
@@ -459,8 +479,8 @@ class Scrub(Section):
     )
     interval_s: int = setting(
         30 * _DAY_S,
-        "Time in seconds within which the service reads each block again by itself, as slowly as"
-        " that allows. 0: it does not.",
+        "Time in seconds within which the service reads each block again by itself. 0: never."
+        " It goes as slowly as that allows.",
         ge=0,
         le=3650 * _DAY_S,
         why="a disk that decays is noticed while other copies are still there; 4 TiB are 4 MB/s",

@@ -28,7 +28,7 @@ from filestore_gc.judging import SECOND_US, Terms
 from filestore_gc.lease import NAME, Lease, TakenOver, Turn
 from filestore_gc.pacing import Pace
 from filestore_gc.planning import make_plan, waits_of
-from filestore_gc.reaping import Reaper
+from filestore_gc.reaping import Memory, Reaper
 from filestore_gc.report import Problem, Reaped, Report, Result
 from filestore_gc.stopping import end
 from filestore_gc.sweeping import Sweep, Swept, Way
@@ -44,12 +44,14 @@ _log: Final = structlog.get_logger("filestore.gc")
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """``rest_s``: between two runs by itself; ``removals_per_s``: objects, at most."""
+    """``rest_s``: between two runs by itself; ``removals_per_s``: objects, at most. ``memory``:
+    how long what has ended is remembered."""
 
     grace_s: int = 0
     rest_s: float = 60.0
     removals_per_s: float = 1000.0
     workers: int = 4
+    memory: Memory = Memory()
 
 
 Keep = Callable[[], Awaitable[None]]
@@ -170,7 +172,7 @@ class Collector:
         outcome = _Outcome()
         keep = partial(_keep, turn, order, outcome)
         try:
-            reaper = Reaper(self._db, self._process_id, keep)
+            reaper = Reaper(self._db, self._process_id, keep, self._tuning.memory)
             outcome.reaped = await reaper.reap(thorough=order.thorough)
             await self._guard(outcome)
             if outcome.problem is None and order.is_first:
@@ -308,6 +310,7 @@ def make_collector(
         rest_s=settings.gc.interval_s,
         removals_per_s=settings.gc.removals_per_s,
         workers=settings.gc.workers,
+        memory=Memory(settings.uploads.keep_ended_s, settings.jobs.keep_s),
     )
     return Collector(db, store, process_id, tuning)
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import sqlalchemy as sa
+
 from filestore.acts import tree, versions
 from filestore.acts.uploads import expire_if_due
 from filestore.errors import Conflict, NotFound
-from filestore.meta import gc_reaper, retention, uploads
+from filestore.meta import gc_reaper, jobs, retention, uploads
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
+from filestore.meta.tables import now_us
 from filestore.model import SYSTEM
 from filestore_gc.report import Reaped
 
@@ -25,12 +28,22 @@ RELEASE_BATCH: Final = 1000
 """References removed in one transaction: some milliseconds, whatever the size of the file."""
 
 
+FORGET_BATCH: Final = 1000
+"""Rows of what has ended that go in one transaction."""
 PRUNE_BATCH: Final = 100
 """Versions of one file removed in one transaction, each with the lock of its content."""
 
 
 async def _carry_on() -> None:
     """Nobody else wants the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How long in seconds what has ended can still be asked about; None: for ever."""
+
+    uploads_s: int | None = None
+    jobs_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +56,12 @@ class Reaper:
     db: Database
     process_id: str
     keep: Callable[[], Awaitable[None]] = _carry_on
+    memory: Memory = Memory()
 
     async def reap(self, *, thorough: bool) -> Reaped:
         """Everything that is due. ``thorough``: also looks for blocks on their way out that no
-        task names, which costs a walk over all that are on their way out.
+        task names, which costs a walk over all that are on their way out, and forgets what
+        ended long ago.
 
         :raises DatabaseUnavailable: what is done is done. Safe to repeat.
         """
@@ -56,6 +71,8 @@ class Reaper:
         released, references = await self.release_contents()
         unfinished = await self.condemn_unfinished()
         found = await self.list_unlisted() if thorough else 0
+        if thorough:
+            await self.forget_ended()
         return Reaped(
             uploads=expired,
             entries=purged,
@@ -129,6 +146,25 @@ class Reaper:
             await self.keep()
             await self.db.transact(partial(enqueue, ids=ids, reason=gc_reaper.FOUND))
             done, after = done + len(ids), ids[-1]
+        return done
+
+    async def forget_ended(self) -> int:
+        """Removes the rows of uploads and jobs that ended long ago; how many. No file, no quota
+        and no block depends on them."""
+        done = 0
+        for forget, kept_s in (
+            (uploads.forget_ended, self.memory.uploads_s),
+            (jobs.forget_ended, self.memory.jobs_s),
+        ):
+            if kept_s is None:
+                continue
+            before = now_us() - sa.literal(kept_s * 1_000_000, sa.BigInteger)
+            act = partial(forget, before=before, limit=FORGET_BATCH)
+            count = FORGET_BATCH
+            while count == FORGET_BATCH:
+                await self.keep()
+                count = await self.db.transact(act)
+                done += count
         return done
 
     async def _prune(self, entry_id: str, group_id: str) -> tuple[int, int]:
