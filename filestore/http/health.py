@@ -6,7 +6,9 @@ sends them where they can be served.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -17,7 +19,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from filestore.errors import FilestoreError, NotReady
 from filestore.http.call import Answer, Call, reply
 from filestore.http.routing import Access, Route
+from filestore.meta import leases
 from filestore.meta.database import Tx
+from filestore_gc import Result
+from filestore_gc.lease import NAME
 
 CHECK_TIMEOUT_S: Final = 5.0
 """Kubernetes and load balancers ask every 10 s; an answer later than this is a failure."""
@@ -27,6 +32,20 @@ class HealthAnswer(Answer):
     """``ok``, when it is."""
 
     status: str = "ok"
+
+
+class CollectionRefused(Answer):
+    """Why the last collection refused: a word, and a sentence."""
+
+    code: str
+    reason: str
+
+
+class ReadyAnswer(HealthAnswer):
+    """``collection`` is there only when the last one refused. Requests are served all the same,
+    but nothing that is deleted is freed until somebody has looked at it."""
+
+    collection: CollectionRefused | None = None
 
 
 async def _alive(call: Call) -> web.Response:
@@ -44,7 +63,16 @@ async def _ready(call: Call) -> web.Response:
     failing = {name: why for name, task in asked.items() if (why := task.result()) is not None}
     if failing:
         raise NotReady(failing=", ".join(failing), reasons={**failing}, retry_after_s=5)
-    return reply(HealthAnswer())
+    refusal = await _find_refusal(call)
+    return reply(HealthAnswer() if refusal is None else ReadyAnswer(collection=refusal))
+
+
+async def _find_refusal(call: Call) -> CollectionRefused | None:
+    last = await call.services.db.read(partial(leases.last_turn, name=NAME))
+    if last is None or last.result != Result.REFUSED:
+        return None
+    report = json.loads(last.report or "null") or {}
+    return CollectionRefused.model_validate(report["problem"])
 
 
 async def _ask(tx: Tx) -> None:
@@ -83,7 +111,7 @@ ROUTES = (
         handler=_ready,
         access=Access.PUBLIC,
         summary="Whether the database and the block store can be used",
-        responses={200: HealthAnswer},
+        responses={200: ReadyAnswer},
     ),
 )
 

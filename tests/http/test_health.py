@@ -1,11 +1,13 @@
 """Whether the service lives and can work, and its figures."""
 
 import pytest
+from sqlalchemy import Update
 
 from filestore.app import Service
 from filestore.errors import DatabaseUnavailable, StoreFull, StoreUnavailable
 from filestore.http.application import all_routes
 from filestore.http.routing import Access
+from filestore.meta.tables import instance
 from filestore.settings import Server, Settings
 from tests.http.api import Api
 
@@ -45,6 +47,23 @@ async def test_a_store_that_cannot_be_used_makes_the_service_not_ready_but_alive
     assert refused.headers["Retry-After"] == "5"
     assert "secret" not in refused.body.decode()
     assert (await api.get("/healthz")).status == 200
+
+
+async def test_a_collection_that_refuses_is_a_detail_and_keeps_nobody_from_being_served(
+    api: Api, service: Service
+) -> None:
+    def move(by: int) -> Update:
+        return instance.update().values(epoch=instance.c.epoch + by)
+
+    for by in (-1, 1):
+        await service.services.db.transact(lambda tx, by=by: tx.execute(move(by)))  # type: ignore[misc]
+        await service.services.collector.run_once()
+        answer = await api.get("/readyz")
+        assert (answer.status, answer.json["status"]) == (200, "ok")
+        if by < 0:
+            assert answer.json["collection"]["code"] == "database-older"
+            assert "older backup" in answer.json["collection"]["reason"]
+    assert answer.json == {"status": "ok"}
 
 
 async def test_a_database_that_is_gone_makes_the_service_not_ready(
