@@ -19,13 +19,15 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from filestore.errors import FilestoreError
-from filestore.meta import gc_figures, leases
+from filestore.meta import gc_figures, healing, leases
 from filestore.meta.database import Database
 from filestore.meta.gc_figures import StateFigures
 from filestore.meta.leases import LastTurn
 from filestore.model import BlockState
 from filestore_gc.lease import NAME
 from filestore_gc.report import Result
+from filestore_gc.scrub_metrics import ScrubMetrics
+from filestore_gc.scrubbing import SCRUB
 from filestore_gc.stopping import end
 
 EVERY_S: Final = 30.0
@@ -41,7 +43,7 @@ _log: Final = structlog.get_logger("filestore.gc")
 
 
 class GcMetrics:
-    """The collector's figures in one registry."""
+    """The collector's figures in one registry, and those of scrub."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, what: str, *labels: str) -> Gauge:
@@ -64,6 +66,7 @@ class GcMetrics:
         self._problem = gauge("gc_last_run_problem", "1 for why it did not collect.", "code")
         for result in Result:
             self._result.labels(result)
+        self.scrub = ScrubMetrics(registry)
 
     def show_states(self, found: Iterable[StateFigures], states: Iterable[BlockState]) -> None:
         """The blocks of these states; what is not found is not there."""
@@ -124,6 +127,8 @@ class Figures:
         self._metrics.show_states(await self._db.read(on_their_way), _ON_THEIR_WAY)
         self._metrics.show_queue(*await self._db.read(gc_figures.queue_figures))
         self._metrics.show_last_run(await self._db.read(partial(leases.last_turn, name=NAME)))
+        last_scrub = await self._db.read(partial(leases.last_turn, name=SCRUB))
+        self._metrics.scrub.show(last_scrub, await self._db.read(healing.oldest_check))
         began = self._clock()
         if began >= self._live_at:
             live = (BlockState.LIVE,)

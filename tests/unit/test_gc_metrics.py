@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from filestore.meta.tables import instance
 from filestore.model import KIB, BlockState
-from filestore_gc import Result
+from filestore_gc import Result, Scrubber
 from filestore_gc.metrics import LIVE_EVERY_S, Figures, GcMetrics
 from tests.services.collecting import collector_of, delete, start
 from tests.services.hot_path import Process, Site, random_bytes
@@ -76,6 +76,27 @@ async def test_a_refusal_is_shown_with_its_reason_until_it_is_over(any_site: Sit
     assert shown.value("gc_last_run_problem", code="database-older") is None
 
 
+async def test_scrubs_are_summed_and_the_oldest_check_is_shown(any_site: Site) -> None:
+    process = await start(any_site)
+    await process.upload(random_bytes(12 * KIB), "a")
+    shown = Shown(process)
+    await shown.figures.refresh()
+    assert shown.value("scrub_read_blocks") == 0
+    checked = shown.value("scrub_oldest_check_timestamp_seconds") or 0
+    assert checked > 0
+
+    scrubber = Scrubber(process.db, process.store, process.id, any_site.settings)
+    first, second = await scrubber.run_once(), await scrubber.run_once(older_than_s=3600)
+    await shown.figures.refresh()
+    assert (first.blocks > 0, second.blocks) == (True, 0)
+    assert shown.value("scrub_read_blocks") == first.blocks
+    assert shown.value("scrub_read_bytes") == first.bytes
+    assert shown.value("scrub_last_run_result", result="clean") == 1
+    ended = shown.value("scrub_last_run_timestamp_seconds")
+    assert ended == pytest.approx(second.ended_at / 1e6, abs=0.01)
+    assert (shown.value("scrub_oldest_check_timestamp_seconds") or 0) > checked
+
+
 async def test_live_blocks_are_counted_seldom(any_site: Site) -> None:
     process = await start(any_site)
     shown = Shown(process)
@@ -92,6 +113,6 @@ def test_every_metric_and_every_state_is_in_the_readme_of_the_collector() -> Non
     registry = CollectorRegistry()
     GcMetrics(registry)
     text = (ROOT / "gc" / "README.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"`(filestore_(?:blocks|gc_)[a-z_]*)", text))
+    documented = set(re.findall(r"`(filestore_(?:blocks|gc_|scrub_)[a-z_]*)", text))
     assert documented == {metric.name for metric in registry.collect()}
     assert all(f"`{state}`" in text for state in BlockState)
