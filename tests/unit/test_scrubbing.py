@@ -4,11 +4,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from filestore.meta import gc_figures, healing, leases
 from filestore.meta.tables import blocks
 from filestore.model import GIB, KIB, MIB
+from filestore_gc import lease
 from filestore_gc.scrub import BATCH, ScrubResult
 from filestore_gc.scrubbing import SCRUB, SLOWEST, Portions, Scrubber, rate_for, running_scrubber
 from tests.contract.faulty import Fault, Kind
@@ -96,8 +98,9 @@ async def test_what_is_lost_is_told_once_and_still_known_by_the_next_portion(
 
 
 async def test_a_scrub_that_is_asked_for_takes_the_place_of_one_by_itself(
-    postgres_site: Site,
+    postgres_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "CHECK_S", 0)
     mine, other = await start(postgres_site), await start(postgres_site)
     await mine.upload(random_bytes(300 * KIB), "a")
     await make_due(mine)
@@ -112,7 +115,8 @@ async def test_a_scrub_that_is_asked_for_takes_the_place_of_one_by_itself(
     assert report.blocks > BATCH
     before = await last(mine)
     fault.gate.set()
-    await running
+    assert await running is None, "it lets go behind the batch"
+    assert mine.store.calls["get"] <= BATCH
     assert await last(mine) == before, "the one by itself does not overwrite the report"
 
 
