@@ -14,7 +14,7 @@ from filestore.http.call import Answer, Call, Query, reply
 from filestore.http.groups import ONE
 from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
-from filestore.http.trash import TRASH, entry_id_of
+from filestore.http.trash import TRASH
 from filestore.meta.affected import DamagedFile
 from filestore.names import MAX_PATH_BYTES, parse_path
 from filestore_gc import list_damaged, show_freeable, show_trashed
@@ -111,7 +111,7 @@ async def _trashed(call: Call) -> web.Response:
     found = await show_trashed(
         call.services.db,
         call.group.id,
-        entry_id_of(call),
+        call.parameters["entry"],
         is_admin=is_site_admin(call.principal),
     )
     return reply(FreeableAnswer.model_validate(found.to_json()))

@@ -62,7 +62,7 @@ async def _list(call: Call) -> web.Response:
 
 
 async def _restore(call: Call) -> web.Response:
-    entry_id = entry_id_of(call)
+    entry_id = _entry_id(call)
 
     async def act(tx: Tx) -> Located:
         path = await tree.restore(tx, call.actor, call.group.id, entry_id)
@@ -72,15 +72,11 @@ async def _restore(call: Call) -> web.Response:
 
 
 async def _purge(call: Call) -> web.Response:
-    await tree.purge_all(call.services.db, call.actor, call.group.id, entry_id_of(call))
+    await tree.purge_all(call.services.db, call.actor, call.group.id, _entry_id(call))
     return no_content()
 
 
-def entry_id_of(call: Call) -> str:
-    """The id in the path.
-
-    :raises NotFound: it can be none of an entry.
-    """
+def _entry_id(call: Call) -> str:
     entry_id = call.parameters["entry"]
     if not is_id("ent", entry_id):
         raise NotFound(what="entry in the trash")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from filestore.acts import tree
 from filestore.errors import Json, NotFound
+from filestore.ids import is_id
 from filestore.meta import entries
 from filestore.meta.database import Database, Tx
 from filestore.meta.freeable import Freeable, Physical, find_freeable, find_physical
@@ -80,7 +81,7 @@ async def show_trashed(
     """
 
     async def look(tx: Tx) -> FreeableReport:
-        entry = await entries.get(tx, entry_id)
+        entry = await entries.get(tx, entry_id) if is_id("ent", entry_id) else None
         if entry is None or entry.group_id != group_id or entry.deleted_at is None:
             raise NotFound(what="entry in the trash")
         path = entry.deleted_path or entry.name
