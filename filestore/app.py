@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +23,10 @@ from filestore.http.call import Services
 from filestore.http.connection import make_runner
 from filestore.meta.database import Database, open_database
 from filestore.meta.processes import note_alive
+from filestore.meta.reach import cause_of, place_of
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
-from filestore.transfer.assembly import running_hot_path
+from filestore.transfer.assembly import HotPath, running_hot_path
 from filestore_gc import running_collector, running_scrubber
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
@@ -35,6 +37,8 @@ HEARTBEAT_S: Final = 10.0
 (``meta.processes.SILENCE_S``)."""
 
 ADMIN_TOKEN: Final = "admin.token"  # noqa: S105  (a file's name)
+
+_ADVICE: Final = "other accounts may read what is stored; chmod -R go= takes that away"
 
 _log: Final = structlog.get_logger("filestore.app")
 
@@ -54,16 +58,16 @@ class Service:
 async def make_service(settings: Settings) -> AsyncIterator[Service]:
     """Opens everything, in order; closes it in reverse when the block ends.
 
-    :raises CannotStart: a file is in use, the store belongs to another database, …
+    :raises CannotStart: a file is in use, the store belongs to another database, the database
+        does not answer, …
     :raises BadSetting: what a setting names is not possible.
-    :raises DatabaseUnavailable: safe to retry.
 
     A store that does not answer yet keeps nobody from starting: ``/readyz`` says so, requests
     for bytes get 503, and it is tried again until it is there. Then the collector begins, too.
     """
     async with contextlib.AsyncExitStack() as stack:
-        settings.server.data.mkdir(parents=True, exist_ok=True)
-        db = await open_database(settings.database_url, pool_size=settings.database.pool_size)
+        _make_own_folder(settings.server.data)
+        db = await _open_database(settings)
         stack.push_async_callback(db.close)
         instance = await begin(db, keep_in(settings.server.data / ADMIN_TOKEN))
         process_id = await join(stack, db)
@@ -79,7 +83,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         )
         kinds = known_kinds(Ground(db, store, settings, collector, scrubber))
         jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
-        metrics = Metrics()
+        metrics = _make_metrics(hot)
         await stack.enter_async_context(running_figures(db, metrics.registry))
         services = Services(
             settings=settings,
@@ -94,6 +98,41 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         work = _together([partial(_beat, db, process_id), attachment.keep_trying])
         background = await stack.enter_async_context(_running(work))
         yield Service(settings, services, make_application(services), process_id, background)
+
+
+def _make_metrics(hot: HotPath) -> Metrics:
+    metrics = Metrics()
+    for part, budget in (("uploads", hot.engine.budget), ("downloads", hot.egress.budget)):
+        metrics.watch_memory(part, lambda budget=budget: budget.used, budget.total)  # type: ignore[misc]
+    return metrics
+
+
+def _make_own_folder(path: Path) -> None:
+    """Makes the data folder for this user alone. One that others can enter is left as it is,
+    since somebody may want that, and named in the log.
+
+    :raises CannotStart: something else lies there, or it may not be made.
+    """
+    try:
+        path.mkdir(0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except (FileExistsError, NotADirectoryError) as err:
+        reason = f"{err.filename} is a file; the setting server.data (--data) names a folder"
+        raise CannotStart(reason=reason) from err
+    except OSError as err:
+        raise CannotStart(reason=f"the data folder {path} cannot be made: {err.strerror}") from err
+    if mode & 0o077:
+        _log.warning("data.open_to_others", folder=str(path), mode=f"{mode:04o}", advice=_ADVICE)
+
+
+async def _open_database(settings: Settings) -> Database:
+    """:raises CannotStart: it does not answer; says which and why."""
+    url = settings.database_url
+    try:
+        return await open_database(url, pool_size=settings.database.pool_size)
+    except DatabaseUnavailable as err:
+        reason = f"the database {place_of(url)} cannot be used: {cause_of(err)}"
+        raise CannotStart(reason=reason) from err
 
 
 @contextlib.asynccontextmanager

@@ -100,7 +100,7 @@ class Attachment:
             alive = await self._db.read(living_processes)
             await self._store.sweep(alive.__contains__)
         except StoreUnavailable as err:
-            store = repr(self._store)
+            store = str(self._store)
             _log.error("store.unreachable", store=store, reason=str(err), again_in_s=ATTACH_S)
             return False
         self.gate.admit()
@@ -118,7 +118,7 @@ class Attachment:
         while not is_there:
             await asyncio.sleep(ATTACH_S)
             is_there = await self.attempt()
-        _log.info("store.reached", store=repr(self._store))
+        _log.info("store.reached", store=str(self._store))
 
     async def _tie(self) -> None:
         """Makes sure that store and database belong together.
@@ -131,12 +131,12 @@ class Attachment:
         if mark is None:
             if await self._db.read(has_live_blocks):
                 raise CannotStart(
-                    reason=f"the block store {store!r} carries no mark of a filestore, but the"
+                    reason=f"the block store {store} carries no mark of a filestore, but the"
                     " database has blocks in it; is it the right one, and mounted?"
                 )
             await store.write_identity(instance.store_id, instance.epoch)
         elif mark[0] != instance.store_id:
             raise CannotStart(
-                reason=f"the block store {store!r} belongs to another database ({mark[0]}, this"
+                reason=f"the block store {store} belongs to another database ({mark[0]}, this"
                 f" one has {instance.store_id})"
             )

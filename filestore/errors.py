@@ -199,6 +199,12 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ),
         exit_code=EXIT_REFUSED,
     ),
+    "uri-too-long": _spec(
+        414,
+        ("Address too long", "The address of the request has more than {limit} bytes."),
+        ("地址过长", "请求地址超过 {limit} 字节。"),
+        exit_code=EXIT_REFUSED,
+    ),
     "bad-media-type": _spec(
         415,
         ("Content-Type not supported", "Content-Type must be {expected}, not {got}."),
@@ -246,6 +252,12 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("Too many", "{what}: at most {limit}."),
         ("数量过多", "{what}：最多 {limit}。"),
         retryable=True,
+    ),
+    "header-too-large": _spec(
+        431,
+        ("Header too large", "Header {header}: name and value have more than {limit} bytes."),
+        ("请求头过大", "请求头 {header}：名称和值合计超过 {limit} 字节。"),
+        exit_code=EXIT_REFUSED,
     ),
     "checksum-mismatch": _spec(
         460,
@@ -309,6 +321,15 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("服务未就绪", "目前无法工作，原因：{failing}。请重试。"),
         retryable=True,
     ),
+    "busy": _spec(
+        503,
+        (
+            "Too many connections",
+            "{limit} connections are open, as many as this server takes. Try again.",
+        ),
+        ("连接过多", "已有 {limit} 个连接，达到服务器上限。请重试。"),
+        retryable=True,
+    ),
     "stopping": _spec(
         503,
         ("The server is stopping", "What arrived is kept. Go on in a moment."),
@@ -320,6 +341,12 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         500,
         ("Bad setting", "Setting {setting} ({source}): {reason}."),
         ("设置有误", "设置 {setting}（{source}）：{reason}。"),
+        exit_code=EXIT_USAGE,
+    ),
+    "bad-settings": _spec(
+        500,
+        ("Bad settings", "{count} settings are wrong: {all}."),
+        ("设置有误", "{count} 个设置有误：{all}。"),
         exit_code=EXIT_USAGE,
     ),
     "cannot-start": _spec(
@@ -505,6 +532,10 @@ class QuotaExceeded(FilestoreError):
     code = "quota-exceeded"
 
 
+class UriTooLong(FilestoreError):
+    code = "uri-too-long"
+
+
 class BadMediaType(FilestoreError):
     code = "bad-media-type"
 
@@ -531,6 +562,12 @@ class Locked(FilestoreError):
 
 class TooMany(FilestoreError):
     code = "too-many"
+
+
+class HeaderTooLarge(FilestoreError):
+    """``header`` is ``?`` where its name is not known."""
+
+    code = "header-too-large"
 
 
 class ChecksumMismatch(FilestoreError):
@@ -585,12 +622,22 @@ class NotReady(FilestoreError):
     code = "not-ready"
 
 
+class Busy(FilestoreError):
+    code = "busy"
+
+
 class Stopping(FilestoreError):
     code = "stopping"
 
 
 class BadSetting(FilestoreError):
     code = "bad-setting"
+
+
+class BadSettings(BadSetting):
+    """Several at once; ``errors`` has the members of each."""
+
+    code = "bad-settings"
 
 
 class CannotStart(FilestoreError):

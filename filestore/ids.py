@@ -35,6 +35,7 @@ TOKEN_PREFIX: Final = "fst_"  # noqa: S105  (a prefix, no secret)
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TOKEN_RANDOM: Final = 32  # 32 base62 digits: 190 bits
 _TOKEN_CHECK: Final = 6  # 6 base62 digits hold a CRC-32
+_TOKEN_INSIDE: Final = re.compile(r"fst_[0-9A-Za-z]{38,}", re.ASCII)
 _TOKEN_SHAPE: Final = re.compile(r"fst_[0-9A-Za-z]{38}", re.ASCII)
 
 
@@ -76,6 +77,11 @@ def is_token(text: str) -> bool:
         return False
     body = text[len(TOKEN_PREFIX) : -_TOKEN_CHECK]
     return secrets.compare_digest(text[-_TOKEN_CHECK:], _check_digits(body))
+
+
+def hide_tokens(text: str) -> str:
+    """``text`` with a mark in the place of each access token; for what people read or keep."""
+    return _TOKEN_INSIDE.sub(f"{TOKEN_PREFIX}…", text)
 
 
 def token_hash(token: str) -> bytes:

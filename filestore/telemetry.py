@@ -6,12 +6,15 @@ key or a body. Each line of a request carries its id, which the client got as ``
 
 import logging
 import sys
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from filestore.ids import hide_tokens
 
 _SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 """Edges of request times: from a read of one row to an upload's request of ten minutes."""
@@ -42,6 +45,53 @@ class Metrics:
             "Requests that are being answered now.",
             registry=self.registry,
         )
+        self.groups = Gauge(
+            "filestore_groups", "Groups of the whole service.", registry=self.registry
+        )
+        self.quota_bytes = Gauge(
+            "filestore_quota_bytes",
+            "Bytes of all quotas together: their limits, what is used, and what is reserved.",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.uploads_open = Gauge(
+            "filestore_uploads_open",
+            "Uploads of the whole service that can go on.",
+            registry=self.registry,
+        )
+        self.uploads_open_bytes = Gauge(
+            "filestore_uploads_open_bytes", "Bytes that they have sent.", registry=self.registry
+        )
+        self.memory_bytes = Gauge(
+            "filestore_memory_bytes",
+            "Bytes of the memory budget that transfers of this process hold.",
+            ("part",),
+            registry=self.registry,
+        )
+        self.memory_limit_bytes = Gauge(
+            "filestore_memory_limit_bytes",
+            "Bytes that they may hold.",
+            ("part",),
+            registry=self.registry,
+        )
+        self.connections = Gauge(
+            "filestore_connections", "Connections that are open now.", registry=self.registry
+        )
+        self.connections_refused = Counter(
+            "filestore_connections_refused",
+            "Connections that were refused because server.max_connections were open.",
+            registry=self.registry,
+        )
+
+    def watch_memory(self, part: str, used: Callable[[], int], total: int) -> None:
+        """Shows a part of the memory budget; ``used`` is asked at each look."""
+        self.memory_bytes.labels(part).set_function(used)
+        self.memory_limit_bytes.labels(part).set(total)
+
+
+def _without_tokens(_logger: object, _method: str, line: Any) -> str:
+    """The finished line; a token that was sent where none belongs may stand in a message."""
+    return hide_tokens(str(line))
 
 
 def configure_logging(
@@ -77,7 +127,11 @@ def configure_logging(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *ending,
+                _without_tokens,
+            ],
         )
     )
     root = logging.getLogger()

@@ -30,15 +30,20 @@ from filestore.blocks.durable import (
     Uncertain,
     Withdrawn,
 )
-from filestore.blocks.port import BlockKey, Buffer, Leftover, LeftoverKind, StoredObject
+from filestore.blocks.port import (
+    MAX_OBJECT_SIZE,
+    BlockKey,
+    Buffer,
+    Leftover,
+    LeftoverKind,
+    StoredObject,
+)
 from filestore.errors import BlockMissing, StoreFull, StoreUnavailable
 from filestore.model import MIB
 
 RESERVE: Final = 64 * MIB
-"""Free bytes below which :meth:`DiskStore.check` calls the disk full.
-
-Enough for 16 blocks of the largest size in flight, so that uploads stop before they fail.
-"""
+"""Bytes of the disk that blocks leave free: room for the database beside them to go on
+writing, which also has to record what a collection frees."""
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _FULL_RETRY_S: Final = 30
@@ -66,6 +71,9 @@ class DiskStore:
         self._threads = threads
         self._reserve = reserve
 
+    def __str__(self) -> str:
+        return str(self._folder.root)
+
     def __repr__(self) -> str:
         return f"<DiskStore {self._folder.root}>"
 
@@ -76,18 +84,22 @@ class DiskStore:
         pass
 
     async def check(self) -> None:
-        """Also fails as full below the reserve, and as unavailable on a read-only disk."""
+        """Fails as full where the largest block would be, and as unavailable on a read-only
+        disk."""
         free, is_writable = await self._run(self._folder.free_space)
         if not is_writable:
             raise StoreUnavailable(reason=f"{self._folder.root}: the disk is read-only")
-        if free < self._reserve:
+        if free < self._reserve + MAX_OBJECT_SIZE:
             raise StoreFull(retry_after_s=_FULL_RETRY_S)
 
     async def sweep(self, is_alive: Callable[[str], bool]) -> int:
         return await self._run(partial(self._folder.sweep, is_alive))
 
     async def put(self, key: BlockKey, parts: Sequence[Buffer]) -> None:
-        """A cancelled put returns when its thread has let go of the buffers, within 10 s."""
+        """A cancelled put returns when its thread has let go of the buffers, within 10 s.
+
+        One that would eat into the reserve is refused as full.
+        """
         ticket = Ticket(put_deadline.get())
         path = object_path(key)
         job = self._threads.submit(self._translated, partial(self._write, path, parts, ticket))
@@ -161,7 +173,7 @@ class DiskStore:
 
     def _write(self, path: str, parts: Sequence[Buffer], ticket: Ticket) -> None:
         with suppress(Withdrawn):
-            self._folder.write(path, parts, ticket)
+            self._folder.write(path, parts, ticket, keep_free=self._reserve)
 
     def _read(self, path: str) -> bytes:
         try:

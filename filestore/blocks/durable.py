@@ -27,6 +27,8 @@ TEMPORARY_FOLDER: Final = ".tmp"
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_OWN_FOLDER: Final = 0o700
+_OWN_FILE: Final = 0o600  # blocks are read through the service alone, whatever the umask is
 _IOV_MAX: Final = 1024  # Linux: limits.h, the buffers that one writev takes
 
 
@@ -80,8 +82,14 @@ class DurableFolder:
             for folder in (TEMPORARY_FOLDER, IDENTITY_FOLDER):
                 self._make(root, folder)
 
-    def write(self, path: str, parts: Sequence[Buffer], ticket: Ticket) -> None:
+    def write(
+        self, path: str, parts: Sequence[Buffer], ticket: Ticket, *, keep_free: int | None = None
+    ) -> None:
         """Writes a file; folders come into being as needed.
+
+        Fails with ``ENOSPC`` before anything is written if fewer than ``keep_free`` bytes of
+        the disk would be left; None: as far as the disk goes. Writes at the same time do not
+        see each other, so together they may take a file of each thread more.
 
         :raises Uncertain: it was renamed into place, and the folder could not be synced.
         """
@@ -89,6 +97,8 @@ class DurableFolder:
         temporary = f"{self._process_id}.{next(self._numbers)}"
         ticket.confirm()
         with self._opened_root() as root:
+            if keep_free is not None:
+                _refuse_if_full(root, keep_free + sum(memoryview(part).nbytes for part in parts))
             with self._made(root, TEMPORARY_FOLDER) as scratch, self._made(root, folder) as target:
                 try:
                     _write_new(temporary, parts, scratch)
@@ -177,8 +187,7 @@ class DurableFolder:
     def free_space(self) -> tuple[int, bool]:
         """Bytes that may still be written, and whether the disk takes writes at all."""
         with self._opened_root() as root:
-            found = os.fstatvfs(root)
-        return found.f_bavail * found.f_frsize, not found.f_flag & os.ST_RDONLY
+            return _room(root), not os.fstatvfs(root).f_flag & os.ST_RDONLY
 
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
@@ -235,7 +244,7 @@ class DurableFolder:
         if parent:
             self._make(root, parent)
         with suppress(FileExistsError):
-            os.mkdir(folder, dir_fd=root)
+            os.mkdir(folder, _OWN_FOLDER, dir_fd=root)
         with _opened(parent or ".", _FOLDER_FLAGS, root) as fd:
             os.fsync(fd)
         self._synced.add(folder)
@@ -246,18 +255,31 @@ def _make_folders(path: Path) -> None:
     if path.is_dir():
         return
     _make_folders(path.parent)
-    path.mkdir(exist_ok=True)
+    path.mkdir(_OWN_FOLDER, exist_ok=True)
     with _opened(path.parent, _FOLDER_FLAGS) as fd:
         os.fsync(fd)
 
 
 @contextmanager
 def _opened(path: str | Path, flags: int, dir_fd: int | None = None) -> Iterator[int]:
-    fd = os.open(path, flags, 0o666, dir_fd=dir_fd)
+    fd = os.open(path, flags, _OWN_FILE, dir_fd=dir_fd)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _room(folder: int) -> int:
+    """Bytes that may still be written to the disk; none when no file can be made any more."""
+    found = os.fstatvfs(folder)
+    if found.f_files and not found.f_favail:  # a file system without a bound says 0 of 0
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
+def _refuse_if_full(folder: int, needed: int) -> None:
+    if _room(folder) < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _write_new(name: str, parts: Sequence[Buffer], folder: int) -> None:

@@ -18,6 +18,9 @@ class GatedStore:
         self._inner = inner
         self._is_admitted = False
 
+    def __str__(self) -> str:
+        return str(self._inner)
+
     def __repr__(self) -> str:
         return repr(self._inner)
 

@@ -15,6 +15,9 @@ class LimitedStore:
         self._puts = asyncio.Semaphore(max_puts)
         self._gets = asyncio.Semaphore(max_gets)
 
+    def __str__(self) -> str:
+        return str(self._inner)
+
     def __repr__(self) -> str:
         return f"<LimitedStore of {self._inner!r}>"
 

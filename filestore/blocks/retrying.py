@@ -52,6 +52,9 @@ class RetryingStore:
         self._clock = clock
         self.retries = 0
 
+    def __str__(self) -> str:
+        return str(self._inner)
+
     def __repr__(self) -> str:
         return f"<RetryingStore of {self._inner!r}, {self.retries} retries>"
 

@@ -106,6 +106,9 @@ class S3Store:
         )
         self._session: aiohttp.ClientSession | None = None
 
+    def __str__(self) -> str:
+        return f"{self._location}/{self._location.prefix}"
+
     def __repr__(self) -> str:
         state = "closed" if self._session is None else "open"
         return f"<S3Store {self._location}/{self._location.prefix} {state}>"

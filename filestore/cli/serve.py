@@ -6,7 +6,7 @@ to standard error. SIGTERM and SIGINT stop it: no new connections, running reque
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,6 +14,9 @@ from filestore.cli.serving import announce, run
 from filestore.cli.workers import serve_with_workers
 from filestore.settings import load
 from filestore.telemetry import configure_logging
+
+OWN_FILES_ONLY: Final = 0o077
+"""What the service makes, SQLite's files too, is for its own account alone."""
 
 
 def serve(
@@ -41,6 +44,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the service. It prints one line, its address, when it takes requests."""
+    os.umask(OWN_FILES_ONLY)
     settings = load(
         config=config,
         environ=os.environ,

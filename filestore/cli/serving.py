@@ -2,15 +2,22 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from filestore.app import Service, listening, make_service
 from filestore.cli.allocator import bound_allocator
-from filestore.settings import Settings
+from filestore.errors import CannotStart
+from filestore.settings import Server, Settings
+
+OTHER_FILES: Final = 512
+"""Open files besides connections: up to 200 of the database's, 48 of a store's, and threads that
+each read or write a block."""
 
 _log = structlog.get_logger("filestore.serve")
 
@@ -31,10 +38,46 @@ def run(
 
     ``ready`` gets the URL when requests are taken.
 
-    :raises FilestoreError: it cannot start, or its background work failed.
+    :raises FilestoreError: it cannot start, or its background work failed. An address in use
+        is found before anything is made.
     """
+    allow_open_files(settings.server.max_connections + OTHER_FILES)
+    if sock is None:
+        refuse_if_taken(settings.server)
     bound_allocator()
     asyncio.run(_serve(settings, ready, sock, stop_when_readable))
+
+
+def allow_open_files(wanted: int) -> None:
+    """Raises this process's limit of open files to ``wanted`` as far as it may; says if it
+    may not. Services often begin with 1,024, which 1,000 connections and their files exceed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    reached = wanted if hard == unlimited else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
+    if reached < wanted:
+        _log.warning("files.few", allowed=reached, wanted=wanted, setting="server.max_connections")
+
+
+def refuse_if_taken(server: Server) -> None:
+    """Goes on if the address can be listened on now. It is taken later, so this is no promise.
+
+    :raises CannotStart: it cannot be listened on; says why.
+    """
+    try:
+        for family, kind, number, _, address in socket.getaddrinfo(
+            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, number) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as err:
+        why = err.strerror or str(err)
+        raise CannotStart(reason=f"{server.listen} cannot be listened on: {why}") from err
 
 
 async def _serve(

@@ -21,6 +21,7 @@ from filestore.http import (
     versions,
 )
 from filestore.http.call import Services
+from filestore.http.connection import METRICS
 from filestore.http.middleware import make_guard, stamp
 from filestore.http.openapi import DOCUMENT, encode
 from filestore.http.routing import Access, Route, mount
@@ -47,5 +48,8 @@ def make_application(services: Services) -> web.Application:
     app = web.Application(middlewares=[make_guard(services)])
     app.on_response_prepare.append(stamp)
     app[DOCUMENT] = encode(routes)
+    app[METRICS] = services.metrics
+    app[health.WHOLE] = health.WholeService(services)
+    app[health.READINESS] = health.Readiness(services)
     mount(app, routes, services)
     return app

@@ -14,12 +14,12 @@ from filestore.errors import (
     BadMediaType,
     BadRequest,
     Internal,
-    Json,
     RequestTimeout,
     TooLarge,
 )
-from filestore.http.origin import public_origin
+from filestore.http.origin import known_origin
 from filestore.http.routing import Route
+from filestore.http.wrong_fields import wrong_fields
 from filestore.meta.database import Database
 from filestore.model import Actor, Principal
 
@@ -84,7 +84,7 @@ class Answer(BaseModel):
 
 def _digits(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,19}", value, re.ASCII):
-        raise ValueError("must be a whole number in decimal digits")
+        raise ValueError("it must be a whole number in decimal digits")
     return value
 
 
@@ -147,13 +147,10 @@ class Call:
         tail = self.request.rel_url.raw_path.split("/", self.route.fixed_segments + 1)[-1]
         return tail.removesuffix(self.route.suffix)
 
-    @property
-    def authority(self) -> str:
-        """``http://host:port`` as the client knows this service, for absolute URLs.
-
-        :raises BadHeader: the header Host is not a host.
-        """
-        return public_origin(self.request, self.services.settings.server)
+    def locate(self, path: str) -> str:
+        """``path`` as a value of ``Location``: absolute, which some clients need, where it is
+        known how clients see this service; else as it is."""
+        return known_origin(self.request, self.services.settings.server) + path
 
     async def body(self) -> StreamReader:
         """The body's bytes, unread; tells a client that waits for it to go on.
@@ -221,13 +218,7 @@ def checked(model: type[M], value: bytes | Mapping[str, object]) -> M:
             return model.model_validate_json(value)
         return model.model_validate(value)
     except ValidationError as err:
-        wrong: list[Json] = [
-            {
-                "field": ".".join(map(str, item["loc"])) or "body",
-                "reason": item["msg"].removeprefix("Value error, "),
-            }
-            for item in err.errors(include_url=False, include_context=False, include_input=False)
-        ]
+        wrong = wrong_fields(err)
         first = wrong[0]
         assert isinstance(first, dict)
         raise BadRequest(field=first["field"], reason=first["reason"], errors=wrong) from err

@@ -6,18 +6,24 @@ Both are changed here, on the one seam where aiohttp makes connections.
 """
 
 import asyncio
-import re
-from typing import Any
+import contextlib
+import fcntl
+import struct
+import termios
+from dataclasses import dataclass
+from typing import Any, Final
 
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from filestore.errors import BadHeader, BadRequest, FilestoreError, Internal
+from filestore.errors import Busy, FilestoreError
 from filestore.http.middleware import TUS_RESUMABLE
 from filestore.http.problems import from_aiohttp, problem_response
+from filestore.http.unreadable import from_parser
 from filestore.ids import new_id
 from filestore.model import KIB
 from filestore.settings import Settings
+from filestore.telemetry import Metrics
 
 LINGER_S = 1.0
 """How long an answer that came early waits for the client to stop sending. Closing at once
@@ -28,9 +34,17 @@ READ_BUFFER = 16 * KIB
 """Bytes that are taken from a socket at once: three times this is what a connection holds of
 a body that nobody reads. Bodies that are read fast get more."""
 
+BUSY_RETRY_S: Final = 5
+"""What a client is asked to wait for room: idle connections end within that, in a crowd."""
 
-_DUPLICATE = re.compile(r"Duplicate '([A-Za-z-]{1,40})' header")
-"""What aiohttp's parser says of a header that must be single."""
+_NAME_SIZE: Final = 256
+"""Bytes kept of what stands before a header that is too long: its name, and spaces."""
+
+
+WRITE_SIZE: Final = 64 * KIB
+"""Bytes of an answer that a client must take within ``server.write_timeout_s``."""
+
+METRICS: Final = web.AppKey("metrics", Metrics)
 
 
 def set_window(
@@ -47,25 +61,132 @@ def set_window(
         body._high_water = 2 * size
 
 
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes that the client has not taken yet, the kernel's included: up to 4 MiB of them hide
+    from the transport what a slow client takes. Source: tcp(7), SIOCOUTQ."""
+    held = bytearray(struct.calcsize("i"))
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
+    return transport.get_write_buffer_size() + int(struct.unpack("i", held)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection, and all of a server together, may take."""
+
+    header_timeout_s: float
+    write_timeout_s: float
+    connections: int
+    header_size: int
+
+
 class Connection(RequestHandler):
-    """One client's connection."""
+    """One client's connection. What it sends and what it does not take are both bounded.
 
-    __slots__ = ("_header_timer", "_header_timeout_s")
+    The deadline of writing lies here, below all handlers: an answer of any kind, also one that
+    aiohttp makes by itself, ends when the client takes less than :data:`WRITE_SIZE` of it in
+    ``write_timeout_s``, and so does a closed connection whose last bytes nobody takes.
+    """
 
-    def __init__(self, manager: web.Server, *, header_timeout_s: float, **options: Any) -> None:
+    __slots__ = (
+        "_head",
+        "_header_timer",
+        "_is_counted",
+        "_limits",
+        "_metrics",
+        "_unsent",
+        "_wire",
+        "_write_timer",
+    )
+
+    def __init__(
+        self, manager: web.Server, *, limits: Limits, metrics: Metrics | None, **options: Any
+    ) -> None:
         super().__init__(manager, **options)
-        self._header_timeout_s = header_timeout_s
+        self._limits = limits
+        self._metrics = metrics
         self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._wire: asyncio.Transport | None = None
+        self._unsent = 0
+        self._is_counted = False
+        self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) and self._manager is not None
+        self._wire = transport
+        if len(self._manager.connections) >= self._limits.connections:
+            self._turn_away(transport)
+            return
         super().connection_made(transport)
+        if self._metrics is not None:
+            self._metrics.connections.inc()
+            self._is_counted = True
         set_window(transport, READ_BUFFER)
-        self._header_timer = self._loop.call_later(self._header_timeout_s, self._close_if_silent)
+        timeout_s = self._limits.header_timeout_s
+        self._header_timer = self._loop.call_later(timeout_s, self._close_if_silent)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
+        for timer in (self._header_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._metrics is not None and self._is_counted:
+            self._metrics.connections.dec()
+        self._wire = None
         super().connection_lost(exc)
+
+    async def start(self) -> None:
+        """Answers requests until the connection is to end; then its last bytes have an end, too."""
+        try:
+            await super().start()
+        finally:
+            self._watch_writing()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None and not self._is_closing():
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _is_closing(self) -> bool:
+        return self._wire is None or self._wire.is_closing()
+
+    def _watch_writing(self) -> None:
+        """Begins to look how much the client takes, unless that is done already."""
+        if self._wire is None or self._write_timer is not None:
+            return
+        self._unsent = _unsent(self._wire)
+        timeout_s = self._limits.write_timeout_s
+        self._write_timer = self._loop.call_later(timeout_s, self._cut_if_stuck)
+
+    def _cut_if_stuck(self) -> None:
+        assert self._wire is not None
+        self._write_timer = None
+        if self._unsent - _unsent(self._wire) >= WRITE_SIZE:
+            self._watch_writing()
+        else:
+            self._wire.abort()
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        """Answers that there is no room. What the client sends is read and dropped for a moment:
+        closing at once would reset the connection, and the answer could be lost."""
+        self._force_close = True
+        if self._metrics is not None:
+            self._metrics.connections_refused.inc()
+        error = Busy(limit=self._limits.connections, retry_after_s=BUSY_RETRY_S)
+        response = _problem(error, new_id("req"))
+        assert isinstance(response.body, bytes)
+        lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+        response.headers["Content-Length"] = str(len(response.body))
+        response.headers["Connection"] = "close"
+        lines += [f"{name}: {value}" for name, value in response.headers.items()]
+        transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + response.body)
+        transport.write_eof()
+        self._write_timer = self._loop.call_later(LINGER_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Parses; tells the handler that reads a body when its chunks are not well-formed.
@@ -73,11 +194,17 @@ class Connection(RequestHandler):
         aiohttp only queues the error as the next request: the handler would wait for bytes that
         cannot come until its time is out.
         """
+        head = self._head + data if self._current_request is None else b""
         super().data_received(data)
         request = self._current_request
-        if request is None or not self._messages or request.content.is_eof():
+        is_broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
+        if is_broken or not (self._messages or request):
+            self._head = head[-self._limits.header_size - len(data) - _NAME_SIZE :]
+        else:
+            self._head = b""
+        if request is None or not is_broken or request.content.is_eof():
             return
-        if isinstance(self._messages[-1][0], _ErrInfo) and request.content.exception() is None:
+        if request.content.exception() is None:
             self._lingering_time = 0.0  # nothing behind the break can be read
             request.content.set_exception(web.RequestPayloadError("the framing is broken"))
 
@@ -96,22 +223,9 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionResetError("the answer was begun and cannot be finished")
         request_id = new_id("req")
-        response = _problem(_from_parser(status, exc, request_id), request_id)
+        response = _problem(from_parser(status, exc, self._head, request_id=request_id), request_id)
         response.force_close()
         return response
-
-
-def _from_parser(status: int, exc: BaseException | None, request_id: str) -> FilestoreError:
-    if status != 400:
-        return Internal(request_id=request_id)
-    kind = type(exc).__name__
-    if kind == "LineTooLong":
-        return BadHeader(header="line", reason="it is longer than this server takes")
-    if kind == "InvalidHeader":
-        return BadHeader(header="name or value", reason="it has characters that are not allowed")
-    if found := _DUPLICATE.search(str(exc)):
-        return BadHeader(header=found[1], reason="it is given more than once")
-    return BadRequest(field="request", reason="it is not well-formed HTTP/1.1")
 
 
 def _problem(error: FilestoreError, request_id: str) -> web.Response:
@@ -141,7 +255,7 @@ class Runner(web.AppRunner):
             request_factory=plain.request_factory,
             handler_cancellation=plain.handler_cancellation,
             loop=asyncio.get_running_loop(),
-            **plain._kwargs,
+            **{**plain._kwargs, "metrics": self.app.get(METRICS)},
         )
 
 
@@ -173,7 +287,12 @@ def make_runner(app: web.Application, settings: Settings) -> Runner:
         access_log=None,
         auto_decompress=False,
         handler_cancellation=False,
-        header_timeout_s=server.header_timeout_s,
+        limits=Limits(
+            header_timeout_s=server.header_timeout_s,
+            write_timeout_s=server.write_timeout_s,
+            connections=server.max_connections,
+            header_size=server.max_header_size,
+        ),
         keepalive_timeout=server.keepalive_s,
         lingering_time=LINGER_S,
         max_field_size=server.max_header_size,

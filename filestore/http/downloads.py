@@ -8,7 +8,6 @@ never padding, never an end that looks regular.
 Source: RFC 9110, sections 13, 14 and 15.3.7; RFC 9530 (Repr-Digest).
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -24,6 +23,7 @@ from filestore.acts.tree import Path
 from filestore.errors import NotFound
 from filestore.http.call import Call, Digits, Query
 from filestore.http.conditions import Conditions, Validators, range_applies
+from filestore.http.connection import WRITE_SIZE
 from filestore.http.digests import HEADER as REPR_DIGEST
 from filestore.http.digests import format_blake3
 from filestore.http.media_types import may_be_inline
@@ -34,10 +34,6 @@ from filestore.meta.database import Tx
 from filestore.meta.entries import Version
 from filestore.model import MAX_INT
 from filestore.names import content_disposition, split_path
-
-WRITE_SIZE: Final = 64 * 1024
-"""Bytes handed to the socket at a time; each must be taken within ``server.write_timeout_s``, so
-a client that takes at least 64 KiB in that time is never cut off."""
 
 _US: Final = 1_000_000
 _Bytes = bytes | memoryview
@@ -194,22 +190,18 @@ async def _send(
     async with aclosing(body):
         first = await anext(body, b"")
         await response.prepare(call.request)
-        await _write(call, response, first)
+        await _write(response, first)
         async for piece in body:
-            await _write(call, response, piece)
+            await _write(response, piece)
         await response.write_eof()
     return response
 
 
-async def _write(call: Call, response: web.StreamResponse, piece: _Bytes) -> None:
-    """:raises ConnectionResetError: the client is gone, or took nothing for too long."""
-    timeout_s = call.services.settings.server.write_timeout_s
+async def _write(response: web.StreamResponse, piece: _Bytes) -> None:
+    """Hands over no more at a time than a client must take before its connection is cut.
+
+    :raises ConnectionError: the client is gone, or took too little for too long.
+    """
     view = memoryview(piece)
-    try:
-        for at in range(0, len(view), WRITE_SIZE):
-            async with asyncio.timeout(timeout_s):
-                await response.write(view[at : at + WRITE_SIZE])
-    except TimeoutError as err:
-        if call.request.transport is not None:
-            call.request.transport.abort()
-        raise ConnectionResetError(f"the client took nothing for {timeout_s:g} s") from err
+    for at in range(0, len(view), WRITE_SIZE):
+        await response.write(view[at : at + WRITE_SIZE])

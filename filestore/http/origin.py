@@ -10,13 +10,18 @@ import re
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from filestore.errors import BadHeader
 from filestore.settings import Server
 
 _HOST: Final = re.compile(
-    r"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
+    r"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII
 )
+_MAX_PORT: Final = 65_535
+_TRACES: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto")
+"""What proxies leave in a request."""
+
 _PAIR: Final = re.compile(r'\s*([A-Za-z-]+)\s*=\s*(?:"([^"\\]*)"|([^\s";,]+))\s*(?:;|$)', re.ASCII)
 
 
@@ -27,15 +32,33 @@ def public_origin(request: web.Request, server: Server) -> str:
     """
     if server.base_url is not None:
         return server.base_url
-    scheme, host = request.scheme, request.host
+    scheme, host = request.scheme, request.headers.get("Host", "")
     if _is_trusted(request.remote, server.trusted_proxies):
         said = _forwarded(request)
         host = said.get("host") or host
         if said.get("proto") in ("http", "https"):
             scheme = said["proto"]
-    if not _HOST.fullmatch(host):
+    found = _HOST.fullmatch(host)
+    if found is None or int(found[1] or 0) > _MAX_PORT:
         raise BadHeader(header="Host", reason="it is not a host name with an optional port")
     return f"{scheme}://{host}"
+
+
+def known_origin(request: web.Request, server: Server) -> str:
+    """:func:`public_origin`, or nothing where it may be wrong; a URL that begins with nothing is
+    relative, and each client makes its own of it.
+
+    A wrong one would send the client's token to another host, or in clear text where a proxy
+    ends TLS. So a proxy that is not trusted must have left no trace; HTTP/1.0 is what some speak
+    that leave none.
+    """
+    if server.base_url is None and not _is_trusted(request.remote, server.trusted_proxies):
+        if request.version < HttpVersion11 or any(name in request.headers for name in _TRACES):
+            return ""
+    try:
+        return public_origin(request, server)
+    except BadHeader:
+        return ""
 
 
 def _is_trusted(remote: str | None, networks: tuple[str, ...]) -> bool:

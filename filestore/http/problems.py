@@ -24,6 +24,7 @@ from filestore.errors import (
     NotFound,
     TooLarge,
 )
+from filestore.ids import hide_tokens
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -116,7 +117,9 @@ def problem_response(
     )
     if method != "HEAD":
         response.content_type = CONTENT_TYPE
-        response.body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        # A token in the wrong place would come back in the words that name the place.
+        text = hide_tokens(json.dumps(document, ensure_ascii=False))
+        response.body = text.encode("utf-8", "replace")
     return response
 
 

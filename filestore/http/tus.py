@@ -87,7 +87,7 @@ async def _create(call: Call) -> web.Response:
     if first is not None:
         upload = await _take_first(call, upload, first)
     response = web.Response(status=201, headers=_progress(upload))
-    response.headers["Location"] = _location(call, upload)
+    response.headers["Location"] = call.locate(f"{UPLOADS}/{upload.id}")
     if first is None:
         del response.headers["Upload-Offset"]
     return response
@@ -214,13 +214,6 @@ def _progress(upload: Upload) -> dict[str, str]:
     if upload.is_open:
         headers["Upload-Expires"] = formatdate(upload.expires_at // 1_000_000, usegmt=True)
     return headers
-
-
-def _location(call: Call, upload: Upload) -> str:
-    """The upload's address: relative, unless the settings say under which URL clients see us."""
-    server = call.services.settings.server
-    origin = "" if server.base_url is None else call.authority
-    return f"{origin}{UPLOADS}/{upload.id}"
 
 
 _PROGRESS = ("Tus-Resumable", "Upload-Offset", "Upload-Expires")

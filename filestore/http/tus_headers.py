@@ -52,10 +52,12 @@ def check_version(given: str | None) -> None:
 
 
 def parse_number(header: str, value: str) -> int:
-    """A length or an offset: ASCII digits, at most 2**63 - 1.
+    """A length or an offset: ASCII digits, at most 2**63 - 1. A header that is missing is empty.
 
     :raises BadHeader: anything else.
     """
+    if not value:
+        raise BadHeader(header=header, reason="it is missing or empty")
     if not _NUMBER.fullmatch(value) or int(value) > MAX_INT:
         raise BadHeader(header=header, reason="it is not a whole number in decimal digits")
     return int(value)

@@ -42,6 +42,7 @@ Source: PostgreSQL documentation, appendix A."""
 _END_S: Final = 5.0
 """How long a cancelled transaction may take to its end; all of ours take milliseconds."""
 _READERS: Final = 4
+"""Readers of SQLite: as many as the threads that serve them can keep busy."""
 _MIGRATION_LOCK: Final = 0x66696C6573746F72  # "filestor": names the advisory lock
 
 
@@ -189,7 +190,7 @@ def _parse(url: str) -> URL:
 
 
 def _open_sqlite(url: URL) -> Database:
-    path = Path(str(url.database)).absolute()
+    path = Path(str(url.database)).resolve()  # through a link, too, it is the same file
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _LockFile(path.with_name(path.name + ".lock"))
     lock.acquire()

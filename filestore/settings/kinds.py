@@ -121,7 +121,15 @@ def _networks(value: object) -> object:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         return parts
-    return tuple(str(ipaddress.ip_network(str(part).strip())) for part in parts)
+    return tuple(_network(str(part).strip()) for part in parts)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        reason = f"{text!r} is no address and no network, or has bits behind its prefix"
+        raise ValueError(reason) from None
 
 
 _SIZE_VALIDATOR: Final = BeforeValidator(_size)

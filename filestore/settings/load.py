@@ -7,7 +7,7 @@ came from, so an error can name the variable, the flag, or the key of the file.
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from filestore.errors import BadSetting
+from filestore.errors import BadSetting, BadSettings, Json
 from filestore.settings.kinds import allowed_text, note
 from filestore.settings.model import Settings
 
@@ -36,19 +36,26 @@ ALIASES: Final[dict[str, Key]] = {
 }
 """Short names: of flags (``--data``) and, upper case, of variables (``FILESTORE_DATA``)."""
 
-NOT_SETTINGS: Final = frozenset({"URL", "TOKEN", "TOKEN_FILE", "MUST_RUN", "STATE_DIR"})
+NOT_SETTINGS: Final = frozenset(
+    {
+        *("URL", "TOKEN", "TOKEN_FILE", "STATE_DIR"),
+        *("MUST_RUN", "E2E_SIZE", "CRASH_ROUNDS", "CRASH_SEED"),
+    }
+)
 """Variables that belong to clients and tests."""
 
 
 @dataclass(slots=True)
 class _Layer:
+    wrong: list[BadSetting]
+    """Collects what is wrong, of all layers: an operator who mends a file wants to see it all."""
     values: dict[str, dict[str, object]] = field(default_factory=dict)
     origins: dict[Key, str] = field(default_factory=dict)
 
     def add(self, key: Key, value: object, origin: str) -> None:
         if key in self.origins:
             reason = f"it is also given by {self.origins[key]}; give it once"
-            raise BadSetting(setting=".".join(key), source=origin, reason=reason)
+            self.wrong.append(BadSetting(setting=".".join(key), source=origin, reason=reason))
         self.values.setdefault(key[0], {})[key[1]] = value
         self.origins[key] = origin
 
@@ -64,9 +71,15 @@ def load(
     Flags are named as in :data:`ALIASES` or ``section.key``; one that is None, and a variable
     that is empty, count as not given. Reads one file and nothing else.
 
-    :raises BadSetting: permanent; names the setting, where it stands, and what is allowed.
+    :raises BadSetting: permanent; names the setting, where it stands, and what is allowed. For
+        all that are wrong at once.
     """
-    layers = [_read_flags(flags or {}), _read_environ(environ or {}), _read_file(config)]
+    wrong: list[BadSetting] = []
+    layers = [
+        _read_flags(flags or {}, wrong),
+        _read_environ(environ or {}, wrong),
+        _read_file(config, wrong),
+    ]
     origins = {key: origin for layer in reversed(layers) for key, origin in layer.origins.items()}
 
     class _Layered(Settings):
@@ -79,10 +92,25 @@ def load(
     try:
         layered = _Layered()
     except ValidationError as err:
-        raise _bad_value(err, origins) from None  # its text may hold a secret
-    settings = Settings(**{name: getattr(layered, name) for name in Settings.model_fields})
-    _check_together(settings, origins)
+        wrong += _bad_values(err, origins)  # not as a cause: its text may hold a secret
+    if not wrong:
+        settings = Settings(**{name: getattr(layered, name) for name in Settings.model_fields})
+        wrong += _misfits(settings, origins)
+    if wrong:
+        raise _all_of(wrong)
     return settings
+
+
+def _all_of(wrong: Sequence[BadSetting]) -> BadSetting:
+    if len(wrong) == 1:
+        return wrong[0]
+    texts = [
+        f"({number}) {error.members['setting']} ({error.members['source']}):"
+        f" {error.members['reason']}"
+        for number, error in enumerate(wrong, 1)
+    ]
+    errors: list[Json] = [error.members for error in wrong]
+    return BadSettings(count=len(wrong), all="; ".join(texts), errors=errors)
 
 
 def known_keys() -> Iterable[Key]:
@@ -115,80 +143,94 @@ class _Source(PydanticBaseSettingsSource):
         return {name: dict(values) for name, values in self._layer.values.items()}
 
 
-def _read_flags(flags: Mapping[str, object]) -> _Layer:
-    layer = _Layer()
+def _read_flags(flags: Mapping[str, object], wrong: list[BadSetting]) -> _Layer:
+    layer = _Layer(wrong)
     known = {f"{section}.{key}": (section, key) for section, key in known_keys()} | ALIASES
     for name, value in flags.items():
         if value is None:
             continue
         origin = f"flag --{name.replace('_', '-')}"
-        if name not in known:
-            raise _unknown(name, origin, known)
-        layer.add(known[name], value, origin)
+        if name in known:
+            layer.add(known[name], value, origin)
+        else:
+            wrong.append(_unknown(name, origin, known))
     return layer
 
 
-def _read_environ(environ: Mapping[str, str]) -> _Layer:
-    layer = _Layer()
+def _read_environ(environ: Mapping[str, str], wrong: list[BadSetting]) -> _Layer:
+    layer = _Layer(wrong)
     known = {f"{section}__{key}".upper(): (section, key) for section, key in known_keys()}
     known |= {alias.upper(): key for alias, key in ALIASES.items()}
     for variable, value in sorted(environ.items()):
         name = variable.removeprefix(ENV_PREFIX)
         if name == variable or name in NOT_SETTINGS or not value:
             continue
-        if name not in known:
+        if name in known:
+            layer.add(known[name], value, f"environment {variable}")
+        else:
             names = [ENV_PREFIX + other for other in [*known, *NOT_SETTINGS]]
-            raise _unknown(variable, f"environment {variable}", names)
-        layer.add(known[name], value, f"environment {variable}")
+            wrong.append(_unknown(variable, f"environment {variable}", names))
     return layer
 
 
-def _read_file(path: Path | None) -> _Layer:
-    layer = _Layer()
+def _read_file(path: Path | None, wrong: list[BadSetting]) -> _Layer:
+    layer = _Layer(wrong)
     if path is None:
         return layer
-    source = f"file {path}"
+    source, models = f"file {path}", sections()
+    for section, table in _tables(path, source, wrong).items():
+        if section not in models:
+            wrong.append(_unknown(f"[{section}]", source, [f"[{name}]" for name in models]))
+        elif not isinstance(table, dict):
+            reason = f"it must be a table that begins with the line [{section}]"
+            wrong.append(BadSetting(setting=section, source=source, reason=reason))
+        else:
+            for key, value in table.items():
+                origin = f"{source}, [{section}] {key}"
+                if key in models[section].model_fields:
+                    layer.add((section, key), value, origin)
+                else:
+                    wrong.append(_unknown(key, origin, models[section].model_fields))
+    return layer
+
+
+def _tables(path: Path, source: str, wrong: list[BadSetting]) -> dict[str, Any]:
+    """The tables of a TOML file; none, and why, if it is none."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as err:
         reason = f"it cannot be read: {err.strerror}"
-        raise BadSetting(setting="--config", source=source, reason=reason) from err
-    except ValueError as err:  # not TOML, or not UTF-8
-        raise BadSetting(
-            setting="--config", source=source, reason=f"it is not TOML: {err}"
-        ) from err
-    models = sections()
-    for section, table in tables.items():
-        if section not in models:
-            raise _unknown(f"[{section}]", source, [f"[{name}]" for name in models])
-        if not isinstance(table, dict):
-            reason = f"it must be a table that begins with the line [{section}]"
-            raise BadSetting(setting=section, source=source, reason=reason)
-        for key, value in table.items():
-            origin = f"{source}, [{section}] {key}"
-            if key not in models[section].model_fields:
-                raise _unknown(key, origin, models[section].model_fields)
-            layer.add((section, key), value, origin)
-    return layer
+    except UnicodeDecodeError:
+        reason = "it is not TOML: it is not UTF-8"
+    except tomllib.TOMLDecodeError as err:
+        reason = f"it is not TOML: {err}"
+    wrong.append(BadSetting(setting="--config", source=source, reason=reason))
+    return {}
 
 
 def _unknown(name: str, source: str, known: Iterable[str]) -> BadSetting:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    bare = {other.removeprefix(ENV_PREFIX): other for other in known}  # it is near everything
+    near = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), bare, n=1, cutoff=0.5)
+    hint = f"; maybe {bare[near[0]]} is meant" if near else ""
     return BadSetting(setting=name, source=source, reason=f"there is no such setting{hint}")
 
 
-def _bad_value(err: ValidationError, origins: Mapping[Key, str]) -> BadSetting:
-    first = err.errors(include_url=False)[0]
-    section, key = str(first["loc"][0]), str(first["loc"][1])
-    declared = sections()[section].model_fields[key]
-    what = "the value" if note(declared, "secret") else repr(_plain(first["input"]))
-    why = f": {first['ctx']['error']}" if first["type"] == "value_error" else ""
-    return BadSetting(
-        setting=f"{section}.{key}",
-        source=origins.get((section, key), "default"),
-        reason=f"{what} is not possible{why}; allowed: {allowed_text(declared)}",
-    )
+def _bad_values(err: ValidationError, origins: Mapping[Key, str]) -> Iterator[BadSetting]:
+    """One error for each wrong setting, also if several things are wrong with it."""
+    seen: set[Key] = set()
+    for item in err.errors(include_url=False):
+        section, name = str(item["loc"][0]), str(item["loc"][1])
+        if (section, name) in seen:
+            continue
+        seen.add((section, name))
+        declared = sections()[section].model_fields[name]
+        what = "the value" if note(declared, "secret") else repr(_plain(item["input"]))
+        why = f": {item['ctx']['error']}" if item["type"] == "value_error" else ""
+        yield BadSetting(
+            setting=f"{section}.{name}",
+            source=origins.get((section, name), "default"),
+            reason=f"{what} is not possible{why}; allowed: {allowed_text(declared)}",
+        )
 
 
 def _plain(value: object) -> object:
@@ -198,29 +240,29 @@ def _plain(value: object) -> object:
     return value
 
 
-def _check_together(settings: Settings, origins: Mapping[Key, str]) -> None:
+def _misfits(settings: Settings, origins: Mapping[Key, str]) -> Iterator[BadSetting]:
     """What no single value shows: settings that do not fit each other."""
 
-    def refuse(key: Key, reason: str) -> BadSetting:
+    def misfit(key: Key, reason: str) -> BadSetting:
         source = origins.get(key, "default")
         return BadSetting(setting=".".join(key), source=source, reason=reason)
 
     transfer, uploads = settings.transfer, settings.uploads
     if settings.server.workers > 1 and settings.database_url.startswith("sqlite"):
         reason = "SQLite takes one process; allowed: 1, or PostgreSQL as database.url"
-        raise refuse(("server", "workers"), reason)
+        yield misfit(("server", "workers"), reason)
     if transfer.buffer_min_bytes > transfer.buffer_max_bytes:
         reason = f"it is more than transfer.buffer_max_bytes, {transfer.buffer_max_bytes}"
-        raise refuse(("transfer", "buffer_min_bytes"), reason)
+        yield misfit(("transfer", "buffer_min_bytes"), reason)
     if 2 * transfer.buffer_max_bytes > transfer.memory_budget_bytes:
         reason = "two buffers do not fit into transfer.memory_budget_bytes"
-        raise refuse(("transfer", "buffer_max_bytes"), reason)
+        yield misfit(("transfer", "buffer_max_bytes"), reason)
     if uploads.expire_after_s > uploads.expire_cap_s:
         reason = f"it is more than uploads.expire_cap_s, {uploads.expire_cap_s}"
-        raise refuse(("uploads", "expire_after_s"), reason)
+        yield misfit(("uploads", "expire_after_s"), reason)
     if settings.blocks_url.startswith("s3:"):
         for key in ("access_key", "secret_key"):
             given: SecretStr | None = getattr(settings.s3, key)
             if given is None or not given.get_secret_value():
                 variable = f"{ENV_PREFIX}S3_{key.upper()}"
-                raise refuse(("s3", key), f"an s3:// block store needs it; set {variable}")
+                yield misfit(("s3", key), f"an s3:// block store needs it; set {variable}")

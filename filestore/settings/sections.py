@@ -94,10 +94,17 @@ class Server(Section):
     )
     write_timeout_s: float = setting(
         60.0,
-        "Time in seconds in which a download's client must take 64 KiB, or it is cut off.",
+        "Time in seconds in which a client must take 64 KiB of an answer, or it is cut off.",
         ge=1,
         le=3600,
         why="1 kB/s is enough; who takes nothing does not hold memory for ever",
+    )
+    max_connections: int = setting(
+        1000,
+        "Connections that each process holds open; one more is answered 503 and closed.",
+        ge=1,
+        le=100_000,
+        why="some 100 MiB if all send at once; each takes one of the process's open files",
     )
     shutdown_s: float = setting(
         10.0,
@@ -142,7 +149,7 @@ class Database(Section):
     )
     pool_size: int = setting(
         10,
-        "Connections that each process keeps to PostgreSQL; readers of SQLite.",
+        "Connections that each process keeps to PostgreSQL. SQLite has 4 readers and one writer.",
         ge=2,
         le=200,
         why="a transaction takes milliseconds; 8 processes stay below PostgreSQL's default of 100",
@@ -203,10 +210,10 @@ class Blocks(Section):
     )
     free_reserve_bytes: Size = setting(
         64 * MIB,
-        "Bytes of the disk that blocks never use (folder only).",
+        "Bytes of the disk that blocks never use (folder only); below, uploads get 503.",
         ge=0,
         le=_TIB,
-        why="the SQLite database beside them must still be able to write",
+        why="the SQLite database beside them must still be able to write, also to free blocks",
     )
     zstd_level: int = setting(
         3,

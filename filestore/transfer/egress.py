@@ -64,6 +64,11 @@ class Egress:
         self._read_ahead = read_ahead
         self._piece_size = piece_size
 
+    @property
+    def budget(self) -> MemoryBudget:
+        """What all downloads of the process hold together."""
+        return self._budget
+
     async def stored(
         self, content_id: int, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:

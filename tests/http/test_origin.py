@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 
 from filestore.errors import BadHeader
-from filestore.http.origin import public_origin
+from filestore.http.origin import known_origin, public_origin
 from filestore.settings import Server
 
 PROXY = "192.0.2.7"
@@ -47,6 +48,35 @@ def test_who_is_not_trusted_is_not_believed() -> None:
 )
 def test_a_trusted_proxy_is_believed(headers: dict[str, str], expected: str) -> None:
     assert _origin(headers, trusted_proxies=[f"{PROXY}/32"]) == expected
+
+
+def _known(headers: dict[str, str], version: HttpVersion = HttpVersion11, **wish: Any) -> str:
+    given = {"Host": "inner:8080", **headers}
+    request = make_mocked_request("POST", "/", headers=given, version=version)
+    return known_origin(request.clone(remote=PROXY), Server(**wish))
+
+
+def test_a_location_is_absolute_where_nothing_stands_between() -> None:
+    assert _known({}) == "http://inner:8080"
+    assert _known({"Via": "x"}, base_url="https://a.example") == "https://a.example"
+    forwarded = {"X-Forwarded-Host": "a.example", "X-Forwarded-Proto": "https"}
+    assert _known(forwarded, trusted_proxies=[f"{PROXY}/32"]) == "https://a.example"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"Host": host} for host in ("", "a b", "evil/x", "user@host", "a:99999", "a:1\x00")),
+        *({"Via": "1.1 x"}, {"X-Forwarded-For": "1.2.3.4"}, {"X-Forwarded-Proto": "https"}),
+        {"Forwarded": "host=evil"},
+    ],
+)
+def test_a_location_is_relative_where_an_absolute_one_may_be_wrong(headers: dict[str, str]) -> None:
+    assert _known(headers) == ""
+
+
+def test_a_location_is_relative_for_who_speaks_http_1_0_as_a_proxy_may() -> None:
+    assert _known({}, HttpVersion10) == ""
 
 
 @pytest.mark.parametrize("host", ["a b", "a/b", 'a"b', "user@host", "a:x", "[::1", "é"])

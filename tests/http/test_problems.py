@@ -1,8 +1,8 @@
 """Every error is a problem document in the client's language, whoever made it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -20,12 +20,9 @@ from filestore.errors import (
     TusVersion,
 )
 from filestore.http.call import Call
-from filestore.http.connection import make_runner
-from filestore.http.middleware import make_guard, stamp
 from filestore.http.problems import choose_language, problem_response
-from filestore.http.routing import Access, Route, mount
-from filestore.settings import Settings
 from tests.http.api import PROBLEM, Api, RawConnection
+from tests.http.skeleton import serving
 
 
 @pytest.mark.parametrize(
@@ -199,8 +196,10 @@ async def test_an_unknown_expectation_is_refused_everywhere(api: Api) -> None:
 @pytest.mark.parametrize(
     ("request_bytes", "code"),
     [
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", "bad-header"),
-        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", "bad-header"),
+        (
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"x" * 70_000 + b": x\r\n\r\n",
+            "header-too-large",
+        ),
         (b"nonsense\r\n\r\n", "bad-request"),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\na\x00b: c\r\n\r\n", "bad-request"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", "bad-request"),
@@ -209,7 +208,7 @@ async def test_an_unknown_expectation_is_refused_everywhere(api: Api) -> None:
             "bad-request",
         ),
     ],
-    ids=["huge header", "huge line", "no HTTP", "NUL", "signed length", "two lengths"],
+    ids=["huge name", "no HTTP", "NUL", "signed length", "two lengths"],
 )
 async def test_what_the_parser_refuses_is_a_document_too(
     api: Api, request_bytes: bytes, code: str
@@ -218,7 +217,7 @@ async def test_what_the_parser_refuses_is_a_document_too(
         await raw.send(request_bytes)
         status, headers = await raw.head()
         body = await raw.body(headers)
-        assert status == 400
+        assert status == CATALOG[code].status
         assert headers["content-type"] == PROBLEM
         assert headers["tus-resumable"] == "1.0.0"
         assert headers["x-request-id"].startswith("req_")
@@ -227,38 +226,32 @@ async def test_what_the_parser_refuses_is_a_document_too(
     assert (await api.get("/healthz")).status == 200
 
 
+@pytest.mark.parametrize("pieces", [1, 7], ids=["at once", "in pieces"])
+@pytest.mark.parametrize(
+    ("line", "status", "members"),
+    [
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x", 414, {}),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: /" + b"x" * 70_000, 431, {"header": "X-Long"}),
+    ],
+    ids=["address", "header"],
+)
+async def test_what_is_too_long_is_named_with_the_limit(
+    api: Api, line: bytes, status: int, members: dict[str, str], pieces: int
+) -> None:
+    size = -(-len(line) // pieces)
+    async with RawConnection(api.url) as raw:
+        for at in range(0, len(line), size):
+            await raw.send(line[at : at + size])
+        got, headers = await raw.head()
+        document = json.loads(await raw.body(headers))
+    assert got == document["status"] == status
+    assert {**members, "limit": 65_536}.items() <= document.items()
+    assert "65536 bytes" in document["detail"]
+
+
 async def test_a_header_within_the_limit_is_taken(api: Api) -> None:
     answer = await api.get("/healthz", headers={"X-Long": "x" * 40_000})
     assert answer.status == 200
-
-
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def _serving(service: Service, handler: Handler, **limits: float) -> AsyncIterator[str]:
-    """The skeleton around one public route at ``/``."""
-    app = web.Application(middlewares=[make_guard(service.services)])
-    app.on_response_prepare.append(stamp)
-    route = Route(
-        method="POST",
-        path="/it",
-        handler=handler,
-        access=Access.PUBLIC,
-        summary="Whatever the test does",
-        responses={200: None},
-    )
-    mount(app, [route], service.services)
-    settings: Settings = service.settings
-    server = settings.server.model_copy(update=limits)
-    runner = make_runner(app, settings.model_copy(update={"server": server}))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_crash_says_only_the_request_id(
@@ -267,7 +260,7 @@ async def test_a_crash_says_only_the_request_id(
     async def crash(call: Call) -> web.StreamResponse:
         raise RuntimeError("a detail that nobody may see")
 
-    async with _serving(service, crash) as url, aiohttp.ClientSession() as session:
+    async with serving(service, crash) as url, aiohttp.ClientSession() as session:
         answer = await Api(session, url).post("/it")
     assert (answer.status, answer.code) == (500, "internal")
     assert answer.headers["X-Request-ID"] == answer.json["request_id"]
@@ -285,7 +278,7 @@ async def test_an_answer_that_was_begun_is_cut_never_ended_cleanly(service: Serv
         await answer.write(b"some bytes")
         raise StoreUnavailable(reason="it went away")
 
-    async with _serving(service, begin_and_fail) as url, aiohttp.ClientSession() as session:
+    async with serving(service, begin_and_fail) as url, aiohttp.ClientSession() as session:
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
             await Api(session, url).post("/it")
 
@@ -294,7 +287,7 @@ async def test_an_early_answer_does_not_make_the_client_send_everything(service:
     async def refuse(call: Call) -> web.StreamResponse:
         raise StoreUnavailable(reason="not now", retry_after_s=1)
 
-    async with _serving(service, refuse) as url, RawConnection(url) as raw:
+    async with serving(service, refuse) as url, RawConnection(url) as raw:
         await raw.send(b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         status, headers = await raw.head()
         assert (status, headers["connection"]) == (503, "close")
@@ -307,7 +300,7 @@ async def test_a_client_that_is_silent_from_the_start_is_let_go(service: Service
     async def never(call: Call) -> web.StreamResponse:
         raise AssertionError
 
-    async with _serving(service, never, header_timeout_s=0.1) as url:
+    async with serving(service, never, header_timeout_s=0.1) as url:
         for sent in (b"", b"POST /it HT"):
             async with RawConnection(url) as raw:
                 await raw.send(sent)
@@ -318,7 +311,7 @@ async def test_half_a_second_request_ends_with_the_idle_time(service: Service) -
     async def fine(call: Call) -> web.StreamResponse:
         return web.Response(status=204)
 
-    async with _serving(service, fine, keepalive_s=0.2) as url, RawConnection(url) as raw:
+    async with serving(service, fine, keepalive_s=0.2) as url, RawConnection(url) as raw:
         await raw.send(b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         assert (await raw.head())[0] == 204
         await raw.send(b"POST /it HT")
@@ -337,7 +330,7 @@ async def test_a_body_that_does_not_come_is_waited_for_with_an_end(
         await call.json(NewGroup)
         raise AssertionError
 
-    async with _serving(service, read) as url, RawConnection(url) as raw:
+    async with serving(service, read) as url, RawConnection(url) as raw:
         await raw.send(b'POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"na')
         status, headers = await raw.head()
         assert (status, headers["connection"]) == (408, "close")
@@ -352,7 +345,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(
         await call.json(NewGroup)
         raise AssertionError
 
-    async with _serving(service, read) as url:
+    async with serving(service, read) as url:
         async with RawConnection(url) as raw:
             await raw.send(b'POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"na')
         async with aiohttp.ClientSession() as session:

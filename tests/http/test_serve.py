@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy.engine import make_url
 
 from filestore.app import ADMIN_TOKEN, listening, make_service
 from filestore.errors import CannotStart
@@ -66,6 +67,10 @@ async def test_serve_prints_its_address_alone_and_stops_on_a_signal(
     assert token.encode() not in logs
 
 
+def _below(folder: Path) -> list[Path]:
+    return list(folder.rglob("*"))
+
+
 async def test_a_second_process_on_the_sqlite_file_is_refused_in_clear_words(
     tmp_path: Path,
 ) -> None:
@@ -87,6 +92,84 @@ async def test_an_address_in_use_is_refused_in_clear_words(tmp_path: Path) -> No
             _, err = await asyncio.wait_for(second.communicate(), START_S)
             assert second.returncode == 1
             assert f"{address} cannot be listened on".encode() in err
+            assert not (tmp_path / "b").exists()
+
+
+async def test_what_the_service_makes_is_for_its_own_account_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        flags = ("--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
+        async with _running(*flags) as process:
+            await _first_line(process)
+            made = {path: path.stat() for path in [tmp_path / "data", *_below(tmp_path / "data")]}
+            process.send_signal(signal.SIGTERM)
+            _, logs = await asyncio.wait_for(process.communicate(), 10)
+    finally:
+        os.umask(before)
+    assert {path.name for path in made} >= {"filestore.sqlite3", "filestore.sqlite3-wal", "blocks"}
+    assert [path for path, found in made.items() if found.st_mode & 0o077] == []
+    assert b"data.open_to_others" not in logs
+
+
+async def test_a_data_folder_that_others_can_read_is_named_and_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.chmod(tmp_path, 0o755)
+    async with make_service(load(flags={"data": tmp_path})):
+        logged = capsys.readouterr().out
+    assert "data.open_to_others" in logged
+    assert str(tmp_path) in logged and "0755" in logged
+    assert stat.S_IMODE(os.stat(tmp_path).st_mode) == 0o755
+
+
+async def test_a_file_in_the_place_of_the_data_folder_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("mine")
+    for place in ("data", "data/below"):
+        with pytest.raises(CannotStart, match=rf"{tmp_path}/data.* is a file; .*--data"):
+            async with make_service(load(flags={"data": tmp_path / place})):
+                pass
+    assert (tmp_path / "data").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("url", "place", "cause"),
+    [
+        ("postgresql+asyncpg://u:hush@127.0.0.1:1/x", "127.0.0.1:1/x", "connection refused"),
+        ("postgresql+asyncpg://u:hush@/x?host={}", "x at {}", "no such file or directory"),
+    ],
+    ids=["host", "socket"],
+)
+async def test_a_database_that_is_away_is_named_with_the_cause_and_without_its_password(
+    tmp_path: Path, url: str, place: str, cause: str
+) -> None:
+    settings = load(flags={"data": tmp_path, "database": url.format(tmp_path)})
+    with pytest.raises(CannotStart) as refused:
+        async with make_service(settings):
+            pass
+    expected = f"the database {place.format(tmp_path)} cannot be used: {cause}"
+    assert refused.value.members == {"reason": expected}
+
+
+async def test_a_wrong_password_is_the_cause_that_is_named(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    url = make_url(postgres_url).set(username="nobody", password="hush")
+    database = url.render_as_string(hide_password=False)
+    with pytest.raises(CannotStart, match="nobody") as refused:
+        async with make_service(load(flags={"data": tmp_path, "database": database})):
+            pass
+    assert "hush" not in str(refused.value)
+
+
+async def test_a_store_that_is_away_is_named_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = {"FILESTORE_S3_ACCESS_KEY": "known", "FILESTORE_S3_SECRET_KEY": "hush"}
+    flags = {"data": tmp_path, "blocks": "s3://127.0.0.1:1/bucket?secure=false"}
+    async with make_service(load(environ=environ, flags=flags)):
+        logged = capsys.readouterr().out
+    assert "127.0.0.1:1/bucket/blocks" in logged
+    assert "Store of" not in logged and "hush" not in logged
 
 
 async def test_the_first_start_alone_writes_the_admins_token_readable_by_its_owner(
@@ -176,7 +259,7 @@ async def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:
         out, err = await asyncio.wait_for(parent.communicate(), START_S)
     assert parent.returncode == 1
     assert out == b""
-    assert b"The database does not answer" in err
+    assert f"nothing at {tmp_path} cannot be used: no such file".encode() in err
     assert b"Traceback" not in err
 
 
@@ -184,7 +267,7 @@ async def test_a_store_of_another_database_is_refused(tmp_path: Path) -> None:
     blocks = f"file:{tmp_path}/blocks"
     async with make_service(load(flags={"data": tmp_path / "a", "blocks": blocks})):
         pass
-    with pytest.raises(CannotStart, match="belongs to another database"):
+    with pytest.raises(CannotStart, match=r"block store /.*/blocks belongs to another database"):
         async with make_service(load(flags={"data": tmp_path / "b", "blocks": blocks})):
             pass
     async with make_service(load(flags={"data": tmp_path / "a", "blocks": blocks})):

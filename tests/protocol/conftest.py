@@ -79,7 +79,7 @@ class Site:
         size = ("Upload-Defer-Length", "1") if length is None else ("Upload-Length", str(length))
         made = await self.tus("POST", self.collection, [size, *headers])
         assert made.status == 201, made
-        return made.headers["location"]
+        return made.location
 
     async def offset(self, upload: str) -> int:
         """What HEAD says, which waits for whoever is writing."""

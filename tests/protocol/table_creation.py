@@ -16,7 +16,7 @@ from tests.protocol.rows import (
     row,
 )
 
-ADDRESS = re.compile(r"/api/v1/uploads/upl_[0-9a-z]{26}")
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/api/v1/uploads/upl_[0-9a-z]{26}")
 
 BAD_METADATA = (
     *("foo ***", "foo Zm9v bar YmFy", ",", "a YQ==, Zm9v", "a YQ==,a Yg==", "k YQ", "k Y Q=="),

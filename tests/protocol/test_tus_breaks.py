@@ -142,6 +142,6 @@ async def test_w10_a_creation_whose_body_stops_names_the_offset_to_go_on_at(site
         answer = await wire.answer("POST")
     assert (answer.status, answer.headers["upload-offset"]) == (201, "500")
     assert answer.headers["connection"] == "close"
-    upload = answer.headers["location"]
+    upload = answer.location
     assert (await site.patch(upload, 500, DATA[500:2000])).status == 204
     assert await site.content("w10") == DATA[:2000]

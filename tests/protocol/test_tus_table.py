@@ -23,7 +23,7 @@ async def test_the_answer_is_what_the_protocol_asks_for(site: Site, row: Row) ->
         _check_headers(step, answer, where)
         _check_body(step, answer, where)
         if step.method == "POST" and step.status == 201:
-            upload = answer.headers["location"]
+            upload = answer.location
         elif step.method == "POST":
             assert set(await site.running()) == running, f"{where}: it left an upload behind"
     if row.file:

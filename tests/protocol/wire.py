@@ -29,6 +29,11 @@ class Answer:
     body: bytes
     interim: tuple[int, ...] = ()
 
+    @property
+    def location(self) -> str:
+        """The path of ``Location``, which is absolute."""
+        return URL(self.headers["location"]).raw_path
+
 
 class Wire:
     """One connection to the service."""

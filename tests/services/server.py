@@ -8,7 +8,6 @@ when the thread that started it ends, also by ``kill -9``.
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -169,13 +168,6 @@ class Server:
 def tied(command: Sequence[str]) -> list[str]:
     """``command``, an absolute path first, so that it ends when the thread that starts it ends."""
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
-
-
-def free_port() -> int:
-    """A port of this machine at which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _environment(settings: Mapping[str, object], extra: Mapping[str, str]) -> dict[str, str]:

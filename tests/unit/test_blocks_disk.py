@@ -4,10 +4,13 @@ import asyncio
 import errno
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -255,14 +258,76 @@ async def test_an_object_larger_than_any_block_is_not_read(
         await store.get(key)
 
 
-async def test_a_disk_with_little_room_is_full_for_check_alone(
+async def test_the_reserve_of_a_disk_is_never_eaten(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
     store = DiskStore(tmp_path, process_id="prc_me", threads=threads, reserve=2**62)
     await store.open()
+    await store.write_identity("sto_x", 1)
     with pytest.raises(StoreFull):
         await store.check()
-    await store.put(make_key(b"x"), [b"x"])
+    with pytest.raises(StoreFull):
+        await store.put(make_key(b"x"), [b"x"])
+    assert _files(tmp_path) == ["blocks/.identity/sto_x.1"]
+
+
+@pytest.mark.parametrize(
+    ("room", "files", "is_full"),
+    [
+        (3 * MAX_OBJECT_SIZE, 1, False),
+        (3 * MAX_OBJECT_SIZE - 1, 1, True),
+        (2**40, 0, True),
+    ],
+    ids=["room for one block", "a byte too little", "no inodes"],
+)
+async def test_a_disk_is_full_when_the_largest_block_is_not_taken_any_more(
+    tmp_path: Path,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    files: int,
+    is_full: bool,
+) -> None:
+    """Blocks of one byte stand for the bytes; the reserve is twice the largest object."""
+    found = SimpleNamespace(f_flag=0, f_frsize=1, f_bavail=room, f_files=9, f_favail=files)
+    monkeypatch.setattr(os, "fstatvfs", lambda _fd: found)
+    reserve = 2 * MAX_OBJECT_SIZE
+    store = DiskStore(tmp_path, process_id="prc_me", threads=threads, reserve=reserve)
+    await store.open()
+    largest = [bytes(MAX_OBJECT_SIZE)]
+    with pytest.raises(StoreFull) if is_full else nullcontext():
+        await store.check()
+    with pytest.raises(StoreFull) if is_full else nullcontext():
+        await store.put(make_key(b"x"), largest)
+
+
+async def test_a_full_disk_fails_the_check_also_without_a_reserve(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(f_flag=0, f_frsize=1, f_bavail=100, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "fstatvfs", lambda _fd: found)
+    store = DiskStore(tmp_path, process_id="prc_me", threads=threads, reserve=0)
+    await store.open()
+    with pytest.raises(StoreFull):
+        await store.check()
+    await store.put(make_key(b"x"), [bytes(100)])
+
+
+async def test_others_of_the_machine_cannot_read_what_is_stored(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    before = os.umask(0)
+    try:
+        store = DiskStore(tmp_path / "a", process_id="prc_me", threads=threads)
+        await store.open()
+        await store.write_identity("sto_x", 1)
+        await store.put(make_key(b"x"), [b"x"])
+        await store.set_aside([make_key(b"x")], "2026-01-31")
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").rglob("*")}
+    assert modes == {0o700, 0o600}
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
 
 
 class Gate:

@@ -26,10 +26,10 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskStore]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB; needs the right to mount."""
+    """A file system of 6 MiB, room for one block; needs the right to mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    require("tmpfs", _mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)))
+    require("tmpfs", _mount("-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)))
     yield folder
     _unmount(folder)
 
@@ -122,18 +122,21 @@ async def test_a_full_disk_says_so_and_keeps_what_it_has(
     await on_disk.put(kept, [half])
     before = _files(small_disk)
     with pytest.raises(StoreFull):
-        await on_disk.put(make_key(b"too large"), [half, half])
+        await on_disk.put(make_key(b"too large"), [half] * 6)
     assert _files(small_disk) == before
     await on_disk.put(make_key(b"small"), [b"small"])
     assert await on_disk.get(kept) == half
 
 
-async def test_a_disk_below_its_reserve_is_full_for_the_check(small_disk: Path) -> None:
+async def test_a_disk_below_its_reserve_is_full(small_disk: Path) -> None:
     with ThreadPoolExecutor(1) as threads:
         store = DiskStore(small_disk, process_id="prc_me", threads=threads)
         await store.open()
         with pytest.raises(StoreFull):
             await store.check()
+        with pytest.raises(StoreFull):
+            await store.put(make_key(b"x"), [b"x"])
+        assert _files(small_disk) == []
 
 
 async def test_an_unmounted_disk_is_an_error_and_may_come_back(

@@ -228,6 +228,19 @@ async def test_the_same_process_cannot_open_a_sqlite_file_twice(
     assert await _domains(sqlite) == []
 
 
+@pytest.mark.parametrize("linked", ["filestore.sqlite3", "."], ids=["file", "folder"])
+async def test_a_link_to_a_sqlite_file_is_no_way_around_its_lock(
+    sqlite: Database, tmp_path: Path, linked: str
+) -> None:
+    link = tmp_path / "elsewhere"
+    link.symlink_to(tmp_path / linked)
+    through = link if linked != "." else link / "filestore.sqlite3"
+    with pytest.raises(CannotStart, match="is in use"):
+        await open_database(_url(through))
+    assert await _domains(sqlite) == []
+    assert not (tmp_path / "elsewhere.lock").exists()
+
+
 @pytest.mark.parametrize("name", ["a b", "100%25", "what?", "a#b", "ü", "mode=rw&x"])
 async def test_a_sqlite_file_may_lie_in_any_folder(tmp_path: Path, name: str) -> None:
     db = await open_database(

@@ -90,6 +90,9 @@ def test_variables_of_others_and_empty_ones_are_no_settings() -> None:
         "FILESTORE_TOKEN": "t",
         "FILESTORE_MUST_RUN": "minio",
         "FILESTORE_STATE_DIR": "/s",
+        "FILESTORE_E2E_SIZE": "1",
+        "FILESTORE_CRASH_ROUNDS": "1",
+        "FILESTORE_CRASH_SEED": "1",
         "FILESTORE_DATABASE": "",
     }
     assert load(environ=environ) == Settings()
@@ -200,19 +203,40 @@ def test_a_value_of_another_type_is_refused(value: str, tmp_path: Path) -> None:
 def test_an_unknown_variable_is_refused_with_the_nearest_known_one() -> None:
     refused = _refused(environ={"FILESTORE_SERVER__WORKRES": "2"})
     assert refused.members["source"] == "environment FILESTORE_SERVER__WORKRES"
-    assert "did you mean FILESTORE_SERVER__WORKERS?" in str(refused)
+    assert "maybe FILESTORE_SERVER__WORKERS is meant" in str(refused)
 
 
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("[server]\nworkres = 2\n", "did you mean workers?"),
-        ("[sever]\nworkers = 2\n", "did you mean [server]?"),
+        ("[server]\nworkres = 2\n", "maybe workers is meant"),
+        ("[sever]\nworkers = 2\n", "maybe [server] is meant"),
         ("listen = 'x'\n", "there is no such setting"),
     ],
 )
 def test_an_unknown_key_of_the_file_is_refused(text: str, hint: str, tmp_path: Path) -> None:
     assert hint in str(_refused(_file(tmp_path, text)))
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    text = (
+        "[server]\nworkers = 'many'\nlisten = 1\nworkres = 2\n[sever]\na = 1\n[gc]\ngrace_s = -1\n"
+    )
+    environ = {"FILESTORE_FOO": "1", "FILESTORE_LOG__LEVEL": "loud"}
+    refused = _refused(_file(tmp_path, text), environ)
+    errors = refused.members["errors"]
+    assert isinstance(errors, list) and refused.members["count"] == len(errors) == 7
+    named = [error["setting"] for error in errors if isinstance(error, dict)]
+    assert named[:3] == ["FILESTORE_FOO", "workres", "[sever]"]
+    assert set(named[3:]) == {"server.workers", "server.listen", "gc.grace_s", "log.level"}
+    assert "(7) " in str(refused) and "?." not in str(refused)
+    assert "'loud' is not possible; allowed: debug, info, warning or error" in str(refused)
+
+
+def test_a_suggestion_reads_as_a_sentence() -> None:
+    refused = _refused(environ={"FILESTORE_BLOKS": "x"})
+    assert str(refused).endswith("there is no such setting; maybe FILESTORE_BLOCKS is meant.")
+    assert str(_refused(environ={"FILESTORE_FOO": "1"})).endswith("there is no such setting.")
 
 
 def test_a_section_that_is_no_table_is_refused(tmp_path: Path) -> None:
@@ -237,7 +261,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ("environ", "setting"),
     [
         ({"FILESTORE_WORKERS": "2"}, "server.workers"),
-        ({"FILESTORE_BLOCKS": "s3://h:1/b"}, "s3.access_key"),
+        ({"FILESTORE_BLOCKS": "s3://h:1/b", "FILESTORE_S3_SECRET_KEY": "k"}, "s3.access_key"),
         (
             {"FILESTORE_BLOCKS": "s3://h:1/b", "FILESTORE_S3_ACCESS_KEY": "k"},
             "s3.secret_key",

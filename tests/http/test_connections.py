@@ -1,0 +1,128 @@
+"""What a connection may hold, and for how long, whatever its client does not do."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from filestore.app import Service, listening
+from filestore.http.call import Call
+from filestore.settings import Settings, load
+from tests.http.api import PROBLEM, RawConnection
+from tests.http.skeleton import serving
+
+POST = b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+TINY = 4096
+"""A socket's buffers, so that little gets lost in them."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load(
+        flags={
+            "data": tmp_path / "data",
+            "listen": "127.0.0.1:0",
+            "server.write_timeout_s": 1,
+            "server.max_connections": 2,
+            "server.shutdown_s": 1,
+        }
+    )
+
+
+@asynccontextmanager
+async def _deaf(url: str) -> AsyncIterator[socket.socket]:
+    """A client that has connected and never reads."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TINY)
+        sock.setblocking(False)
+        address = (URL(url).host, URL(url).port)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+        yield sock
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110  (a figure: there is no event to wait for)
+            await asyncio.sleep(0.01)
+
+
+def _open(service: Service) -> float:
+    value = service.services.metrics.registry.get_sample_value("filestore_connections")
+    assert value is not None
+    return value
+
+
+async def test_a_client_that_asks_and_never_reads_holds_no_connection_and_no_handler(
+    service: Service,
+) -> None:
+    request = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with listening(service) as url, _deaf(url) as deaf:
+        await asyncio.get_running_loop().sock_sendall(deaf, request * 100)
+        await _until(lambda: _open(service) == 1)
+        await _until(lambda: _open(service) == 0)
+
+
+async def test_the_last_bytes_of_a_closed_connection_are_not_waited_for_without_end(
+    service: Service,
+) -> None:
+    async def answer(call: Call) -> web.StreamResponse:
+        transport = call.request.transport
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TINY)
+        return web.Response(body=bytes(60_000))
+
+    async with serving(service, answer, write_timeout_s=0.2) as url, _deaf(url) as deaf:
+        await asyncio.get_running_loop().sock_sendall(deaf, POST + b"Connection: close\r\n\r\n")
+        await _until(lambda: _open(service) == 1)
+        await _until(lambda: _open(service) == 0)
+
+
+async def test_who_takes_an_answer_slowly_but_steadily_gets_all_of_it(service: Service) -> None:
+    """The transport alone would see nothing of it: the kernel holds megabytes."""
+    size = 12_000_000
+
+    async def answer(call: Call) -> web.StreamResponse:
+        return web.Response(body=bytes(size))
+
+    async with serving(service, answer, write_timeout_s=0.4) as url, _deaf(url) as slow:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(slow, POST + b"Connection: close\r\n\r\n")
+        received, rests = 0, 0
+        while piece := await loop.sock_recv(slow, 65_536):
+            received += len(piece)
+            if received > size // 2 + rests * 65_536 and rests < 20:
+                rests += 1
+                await asyncio.sleep(0.05)
+    assert received > size
+
+
+async def test_a_connection_too_many_is_told_so_and_there_is_room_again_afterwards(
+    service: Service,
+) -> None:
+    async with listening(service) as url:
+        async with RawConnection(url) as first, RawConnection(url) as second:
+            for raw in (first, second):
+                await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await raw.head())[0] == 200
+            async with RawConnection(url) as third:
+                await third.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                status, headers = await third.head()
+                document = json.loads(await third.body(headers))
+                assert await third.reader.read() == b""
+            assert (status, headers["connection"], headers["content-type"]) == (
+                *(503, "close"),
+                PROBLEM,
+            )
+            assert int(headers["retry-after"]) > 0
+            assert document["type"].endswith(":busy") and document["limit"] == 2
+            assert _open(service) == 2
+        await _until(lambda: _open(service) == 0)
+        async with RawConnection(url) as raw:
+            await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await raw.head())[0] == 200
