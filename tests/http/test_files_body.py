@@ -18,7 +18,7 @@ from filestore.http.routing import Access, Route
 from filestore.settings import Settings, load
 from filestore.transfer.source import Broken
 
-SENT = b"x" * 50_000
+SENT = b"x" * 30_000
 Read = tuple[bytes, Exception | None]
 
 
@@ -92,7 +92,7 @@ async def test_what_arrived_before_the_chunks_broke_is_read_first(
     settings: Settings, late: bool
 ) -> None:
     async with _reading(settings, late=late) as (port, begun, outcome):
-        writer = await _send(port, b"Transfer-Encoding: chunked", b"c350\r\n" + SENT + b"\r\n")
+        writer = await _send(port, b"Transfer-Encoding: chunked", b"7530\r\n" + SENT + b"\r\n")
         await begun.wait()
         writer.write(b"not a length\r\n")
         received, err = await asyncio.wait_for(outcome, 20)
