@@ -3,7 +3,7 @@
 Zero rows always mean: the block is no longer what the caller thought; begin again.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from filestore.meta.database import Tx
+from filestore.meta.plans import among
 from filestore.meta.tables import Number, blocks, gc_queue, now_us
 from filestore.model import BlockState, Codec
 
@@ -68,6 +69,16 @@ _MAKE_LIVE: Final = (
     )
 )
 # Built once: making a statement costs more of the event loop than running it.
+
+
+def named(generations: Mapping[int, str]) -> sa.ColumnElement[bool]:
+    """That a row of ``blocks`` is one of these, by id and generation.
+
+    Two lists instead of pairs, for which SQLite would read the whole table. An id is that of one
+    row, and the generation of another block in the list is not there by chance.
+    """
+    ids, values = list(generations), list(generations.values())
+    return sa.and_(among(blocks.c.id, ids), among(blocks.c.generation, values))
 
 
 async def find_live(tx: Tx, domain_id: str, hashes: Collection[bytes]) -> dict[bytes, int]:
@@ -162,7 +173,7 @@ async def enqueue(tx: Tx, ids: Iterable[int], reason: str, *, group_id: str | No
         return
     found = (
         sa.select(blocks.c.id, sa.literal(reason), sa.literal(group_id, sa.String))
-        .where(blocks.c.id.in_(wanted))
+        .where(among(blocks.c.id, wanted))
         .order_by(blocks.c.id)
     )
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert

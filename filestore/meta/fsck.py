@@ -64,7 +64,14 @@ class Look(Generic[T]):
     async def again(self, tx: Tx, names: Sequence[Any]) -> list[T]:
         """What of these is wrong, seen in a new statement under their locks."""
         await self.hold(tx, names)
-        return await self.find(tx, self._whole.in_(list(names)))
+        return await self.find(tx, self._named(names))
+
+    def _named(self, names: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """By the first part also alone: for pairs SQLite would read the whole table."""
+        named: sa.ColumnElement[bool] = self._whole.in_(list(names))
+        if len(self.key) == 1:
+            return named
+        return sa.and_(self.key[0].in_({name[0] for name in names}), named)
 
     @property
     def _whole(self) -> Any:
@@ -199,7 +206,9 @@ async def have_rows(
     name = sa.tuple_(blocks.c.hash, blocks.c.generation)
     rows = await tx.execute(
         sa.select(blocks.c.hash, blocks.c.generation).where(
-            blocks.c.domain_id == domain_id, name.in_(list(names))
+            blocks.c.domain_id == domain_id,
+            blocks.c.hash.in_({hash for hash, _ in names}),  # for pairs SQLite reads all rows
+            name.in_(list(names)),
         )
     )
     return {(row.hash, row.generation) for row in rows}

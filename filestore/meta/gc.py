@@ -15,7 +15,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from filestore.meta.blocks import named
 from filestore.meta.database import Tx
+from filestore.meta.plans import among
 from filestore.meta.tables import blocks, content_blocks, gc_queue, now_us
 from filestore.model import BlockState
 
@@ -65,7 +67,7 @@ async def pick(tx: Tx, ids: Sequence[int]) -> list[Task]:
     """The tasks of these blocks, by block. A hint: it takes no lock."""
     if not ids:
         return []
-    statement = _select().where(gc_queue.c.block_id.in_(sorted(ids)))
+    statement = _select().where(among(gc_queue.c.block_id, ids))
     return [_task(row) for row in await tx.execute(statement.order_by(gc_queue.c.block_id))]
 
 
@@ -76,16 +78,16 @@ async def look(tx: Tx, ids: Sequence[int]) -> list[Task]:
     ends. A block locked without its task would lose the event of a reference that is being
     removed meanwhile.
     """
-    tasks = sa.select(gc_queue.c.block_id).where(gc_queue.c.block_id.in_(sorted(ids)))
+    tasks = sa.select(gc_queue.c.block_id).where(among(gc_queue.c.block_id, ids))
     locked = await tx.scalars(tasks.order_by(gc_queue.c.block_id).with_for_update(skip_locked=True))
-    mine = sa.select(blocks.c.id).where(blocks.c.id.in_(list(locked)))
+    mine = sa.select(blocks.c.id).where(among(blocks.c.id, list(locked)))
     held = await tx.scalars(mine.order_by(blocks.c.id).with_for_update(skip_locked=True))
     return await pick(tx, list(held))
 
 
 async def drop(tx: Tx, tasks: Sequence[Task]) -> None:
     """Forgets that these blocks were to be looked at; the blocks stay as they are."""
-    await tx.execute(sa.delete(gc_queue).where(gc_queue.c.block_id.in_(_ids(tasks))))
+    await tx.execute(sa.delete(gc_queue).where(among(gc_queue.c.block_id, _ids(tasks))))
 
 
 async def condemn(tx: Tx, tasks: Sequence[Task], *, grace_us: int) -> None:
@@ -104,7 +106,7 @@ async def postpone(tx: Tx, tasks: Sequence[Task], *, delay_us: int) -> None:
     """Tries these again later, and counts that it was tried."""
     await tx.execute(
         sa.update(gc_queue)
-        .where(gc_queue.c.block_id.in_(_ids(tasks)))
+        .where(among(gc_queue.c.block_id, _ids(tasks)))
         .values(
             attempts=gc_queue.c.attempts + 1,
             not_before=now_us() + sa.literal(delay_us, sa.BigInteger),
@@ -117,7 +119,7 @@ async def bury(tx: Tx, tasks: Sequence[Task], *, age_us: int) -> None:
     born = sa.select(blocks.c.created_at).where(blocks.c.id == gc_queue.c.block_id)
     await tx.execute(
         sa.update(gc_queue)
-        .where(gc_queue.c.block_id.in_(_ids(tasks)))
+        .where(among(gc_queue.c.block_id, _ids(tasks)))
         .values(
             attempts=0,
             removed_at=sa.func.coalesce(gc_queue.c.removed_at, now_us()),
@@ -155,14 +157,13 @@ async def _schedule(tx: Tx, tasks: Sequence[Task], at: sa.ColumnElement[int]) ->
     if tasks:
         await tx.execute(
             sa.update(gc_queue)
-            .where(gc_queue.c.block_id.in_(_ids(tasks)))
+            .where(among(gc_queue.c.block_id, _ids(tasks)))
             .values(not_before=at, attempts=0)
         )
 
 
 def _named(tasks: Sequence[Task]) -> sa.ColumnElement[bool]:
-    names = [(task.block_id, task.generation) for task in tasks]
-    return sa.tuple_(blocks.c.id, blocks.c.generation).in_(names)
+    return named({task.block_id: task.generation for task in tasks})
 
 
 def _expect(count: int, tasks: Sequence[Task]) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from filestore.meta.database import Tx
-from filestore.meta.gc_reaper import is_trash_due, is_unfinished
+from filestore.meta.gc_reaper import is_on_its_way_out, is_trash_due, is_unfinished
+from filestore.meta.plans import unindexed
 from filestore.meta.retention import due_versions, is_version_due
 from filestore.meta.tables import (
     blocks,
@@ -117,7 +118,7 @@ async def waiting(tx: Tx) -> list[Waiting]:
             sa.func.max(gc_queue.c.not_before).label("last"),
         )
         .select_from(gc_queue.join(blocks, blocks.c.id == gc_queue.c.block_id))
-        .where(blocks.c.state.in_([BlockState.CONDEMNED, BlockState.DELETING]))
+        .where(is_on_its_way_out())
         .group_by(*key)
         .order_by(*key)
     )
@@ -158,7 +159,7 @@ async def unexplained(tx: Tx, explained: Collection[str], *, more_than: int) -> 
         .join(blocks, blocks.c.id == gc_queue.c.block_id)
         .where(
             gc_queue.c.reason.not_in(explained),
-            blocks.c.state == BlockState.LIVE,
+            unindexed(blocks.c.state) == BlockState.LIVE,
             ~sa.exists().where(content_blocks.c.block_id == gc_queue.c.block_id),
         )
     )
@@ -198,6 +199,7 @@ async def unreleased(tx: Tx) -> list[Unreleased]:
     upload brought the bytes.
     """
     ended = _ended_contents()
+    block_id = unindexed(content_blocks.c.block_id)
     other = content_blocks.alias("other")
     is_kept = sa.exists().where(
         other.c.block_id == content_blocks.c.block_id,
@@ -205,7 +207,7 @@ async def unreleased(tx: Tx) -> list[Unreleased]:
     )
     each = (
         sa.select(
-            content_blocks.c.block_id,
+            block_id.label("block_id"),
             sa.func.min(ended.c.reason).label("reason"),
             sa.func.min(uploads.c.group_id).label("group_id"),
         )
@@ -215,7 +217,7 @@ async def unreleased(tx: Tx) -> list[Unreleased]:
             )
         )
         .where(~is_kept)
-        .group_by(content_blocks.c.block_id)
+        .group_by(block_id)
         .subquery("each_block")
     )
     rows = await tx.execute(

@@ -10,8 +10,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from filestore.meta.blocks import enqueue
+from filestore.meta.blocks import enqueue, named
 from filestore.meta.database import Tx
+from filestore.meta.plans import among, unindexed
 from filestore.meta.processes import SILENCE_S, is_alive
 from filestore.meta.tables import (
     blocks,
@@ -33,6 +34,14 @@ UNFINISHED: Final = "unfinished"
 FOUND: Final = "found"
 """Why blocks are queued: they are condemned or deleting, and nobody had them on a list."""
 
+_AS_INDEXED: Final[sa.BindParameter[list[str]]] = sa.bindparam(
+    "as_indexed",
+    [BlockState.CONDEMNED, BlockState.DELETING, BlockState.LOST],
+    expanding=True,
+    literal_execute=True,
+)
+"""The states of a partial index in the words of its definition, which SQLite compares."""
+
 
 def is_trash_due() -> sa.ColumnElement[bool]:
     """That a row of ``entries`` joined with ``groups`` lies in the trash longer than it may."""
@@ -45,8 +54,8 @@ async def due_trash(tx: Tx, *, after: str, limit: int) -> list[tuple[str, str]]:
     rows = await tx.execute(
         sa.select(entries.c.id, entries.c.group_id)
         .join(groups, groups.c.id == entries.c.group_id)
-        .where(is_trash_due(), entries.c.id > after)
-        .order_by(entries.c.id)
+        .where(is_trash_due(), unindexed(entries.c.id) > after)
+        .order_by(unindexed(entries.c.id))
         .limit(limit)
     )
     return [(row.id, row.group_id) for row in rows]
@@ -129,8 +138,8 @@ async def unfinished(tx: Tx, process_id: str, *, alone: bool, after: int, limit:
     """Blocks behind ``after`` that were announced and will never be live, by id."""
     rows = await tx.scalars(
         sa.select(blocks.c.id)
-        .where(is_unfinished(process_id, alone=alone), blocks.c.id > after)
-        .order_by(blocks.c.id)
+        .where(is_unfinished(process_id, alone=alone), unindexed(blocks.c.id) > after)
+        .order_by(unindexed(blocks.c.id))
         .limit(limit)
     )
     return list(rows)
@@ -144,21 +153,24 @@ async def condemn_unfinished(tx: Tx, ids: Sequence[int], process_id: str, *, alo
     """
     await enqueue(tx, ids, UNFINISHED)
     statement = sa.select(blocks.c.id, blocks.c.generation).where(
-        blocks.c.id.in_(sorted(ids)), is_unfinished(process_id, alone=alone)
+        among(blocks.c.id, ids), is_unfinished(process_id, alone=alone)
     )
     statement = statement.order_by(blocks.c.id).with_for_update(of=blocks, skip_locked=True)
-    held = [(row.id, row.generation) for row in await tx.execute(statement)]
+    held = {row.id: row.generation for row in await tx.execute(statement)}
     if not held:
         return 0
     changed = await tx.execute(
         sa.update(blocks)
-        .where(
-            sa.tuple_(blocks.c.id, blocks.c.generation).in_(held),
-            blocks.c.state == BlockState.UPLOADING,
-        )
+        .where(named(held), blocks.c.state == BlockState.UPLOADING)
         .values(state=BlockState.CONDEMNED, state_at=now_us())
     )
     return changed.rowcount
+
+
+def is_on_its_way_out() -> sa.ColumnElement[bool]:
+    """That a row of ``blocks`` is condemned or deleting."""
+    is_out = blocks.c.state.in_([BlockState.CONDEMNED, BlockState.DELETING])
+    return sa.and_(is_out, blocks.c.state.in_(_AS_INDEXED))
 
 
 async def unlisted(tx: Tx, *, after: int, limit: int) -> list[int]:
@@ -167,11 +179,11 @@ async def unlisted(tx: Tx, *, after: int, limit: int) -> list[int]:
     rows = await tx.scalars(
         sa.select(blocks.c.id)
         .where(
-            blocks.c.state.in_([BlockState.CONDEMNED, BlockState.DELETING]),
-            blocks.c.id > after,
+            is_on_its_way_out(),
+            unindexed(blocks.c.id) > after,
             ~sa.exists().where(gc_queue.c.block_id == blocks.c.id),
         )
-        .order_by(blocks.c.id)
+        .order_by(unindexed(blocks.c.id))
         .limit(limit)
     )
     return list(rows)

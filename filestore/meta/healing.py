@@ -18,9 +18,10 @@ from sqlalchemy.exc import IntegrityError
 
 from filestore.errors import Json
 from filestore.meta.affected import Affected, affected_by_block, find_affected
-from filestore.meta.blocks import enqueue, pin_live
+from filestore.meta.blocks import enqueue, named, pin_live
 from filestore.meta.database import Database, Tx, violates
 from filestore.meta.log import audit, emit
+from filestore.meta.plans import among
 from filestore.meta.tables import blocks, content_blocks, now_us
 from filestore.model import SYSTEM, BlockState, Codec
 
@@ -298,20 +299,16 @@ async def oldest_check(tx: Tx) -> int | None:
 
 async def note_checked(tx: Tx, checked: Sequence[KnownBlock]) -> None:
     """Records that these blocks were read and are well. Locked by id, as writers pin them."""
-    ids = sorted(block.block_id for block in checked)
+    generations = {block.block_id: block.generation for block in checked}
     await tx.execute(
         sa.select(blocks.c.id)
-        .where(blocks.c.id.in_(ids))
+        .where(among(blocks.c.id, generations))
         .order_by(blocks.c.id)
         .with_for_update(key_share=True)
     )
-    names = [(block.block_id, block.generation) for block in checked]
     await tx.execute(
         sa.update(blocks)
-        .where(
-            sa.tuple_(blocks.c.id, blocks.c.generation).in_(names),
-            blocks.c.state == BlockState.LIVE,
-        )
+        .where(named(generations), blocks.c.state == BlockState.LIVE)
         .values(checked_at=now_us())
     )
 

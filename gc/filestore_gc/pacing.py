@@ -1,8 +1,16 @@
-"""How fast objects are removed: what serves requests uses the same disk or store."""
+"""How fast objects are removed, and how much is done under one lock: others have work too."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+TARGET_S: Final = 0.03
+"""How long a transaction is to hold its locks at most: an upload that wants one of its blocks,
+or on SQLite the turn to write, waits for its end, and is to wait less than 50 ms."""
+LEAST: Final = 20
+"""Blocks of a transaction where even that takes longer: then it is the statements' number that
+costs, as with a database far away, and fewer blocks would only take more of them."""
 
 
 class Pace:
@@ -33,3 +41,24 @@ class Pace:
         self._free_at = begin + count / self._per_s
         if begin > now:
             await self._sleep(begin - now)
+
+
+class Stride:
+    """How many blocks one transaction takes: up to ``most``, fewer where that takes long.
+
+    Begins with few: a database that is cold or busy is so at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.size = min(LEAST, most)
+
+    def __repr__(self) -> str:
+        return f"<Stride of {self.size} of at most {self._most}>"
+
+    def note(self, took_s: float) -> None:
+        """A transaction of this size took so long: the next ones take fewer, or more."""
+        if took_s > TARGET_S:
+            self.size = max(min(LEAST, self._most), self.size // 2)
+        elif took_s < TARGET_S / 2:
+            self.size = min(self._most, self.size + self.size // 4)

@@ -2,26 +2,28 @@
 
 A pass goes through the queue by block, in pages. Of each page, batches of blocks make a step,
 several at once on PostgreSQL, and those that are deleting are removed from the store, with no
-transaction open. Memory is that of one page.
+transaction open. A transaction takes as many blocks of its batch as go quickly. Memory is that
+of one page.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from filestore.blocks.port import BlockKey
 from filestore.errors import StoreError
 from filestore.meta import gc
-from filestore.meta.database import Database
+from filestore.meta.database import Database, Tx
 from filestore.meta.gc import Task
 from filestore.model import BlockState
 from filestore_gc.guards import CollectorStore, raise_epoch
 from filestore_gc.judging import Terms, Verdict, is_removable, judge
-from filestore_gc.pacing import Pace
+from filestore_gc.pacing import Pace, Stride
 from filestore_gc.report import Alarm, Problem, Tally
 from filestore_gc.stepping import BATCH, Settled, Stepped, name_of, put_off, settle, step
 
@@ -35,6 +37,8 @@ BUSY_WAITS: Final = 50
 A transaction takes milliseconds."""
 MAX_ALARMS: Final = 100
 """Alarms that a report names; the audit log has all of them."""
+
+T = TypeVar("T")
 
 _log: Final = structlog.get_logger("filestore.gc")
 
@@ -78,6 +82,7 @@ class Sweep:
         pace: Pace,
         keep: Callable[[], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._store = store
@@ -85,13 +90,15 @@ class Sweep:
         self._pace = pace
         self._keep = keep
         self._sleep = sleep
+        self._clock = clock
+        self._stride = Stride(BATCH)
         self._workers = asyncio.Semaphore(1 if db.is_sqlite else way.workers)
         self._may_doom = False
         self._failures = 0
         self.done = Swept()
 
     def __repr__(self) -> str:
-        return f"<Sweep {self._way}>"
+        return f"<Sweep {self._way}, {self._stride!r}>"
 
     async def run(self) -> Swept:
         """Goes on until nothing moves.
@@ -137,8 +144,8 @@ class Sweep:
             verdicts = {task.block_id: judge(task, self._way.terms) for task in tasks}
             ids = [block for block, verdict in verdicts.items() if verdict is not Verdict.REMOVE]
             removable = [block for block, verdict in verdicts.items() if verdict is Verdict.REMOVE]
-            if ids:
-                stepped = await self._step(ids)
+            for some in self._strides(ids):
+                stepped = await self._step(some)
                 moved += stepped.moved
                 removable += [task.block_id for task in stepped.doomed]
             if removable and self._failures < GIVE_UP_AFTER:
@@ -147,7 +154,7 @@ class Sweep:
 
     async def _step(self, ids: Sequence[int]) -> Stepped:
         act = partial(step, ids=ids, terms=self._way.terms, may_doom=self._may_doom)
-        stepped = await self._db.transact(act)
+        stepped = await self._transact(act)
         self.done.busy += len(ids) - stepped.looked
         self.done.condemned += len(stepped.condemned)
         self._note_alarms(stepped.alarms)
@@ -169,10 +176,34 @@ class Sweep:
             await self._put_off(tasks, err)
             return 0
         self._failures = 0
-        settled = await self._db.transact(partial(settle, removed=tasks))
+        return sum([await self._settle(some) for some in self._strides(tasks)])
+
+    async def _settle(self, tasks: Sequence[Task]) -> int:
+        settled = await self._transact(partial(settle, removed=tasks))
         self.done.busy += len(tasks) - settled.looked
         self._note(settled)
         return len(settled.freed) + settled.rows
+
+    def _strides(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """The items in pieces, each as large as a transaction may be by then."""
+        at = 0
+        while at < len(items):
+            size = self._stride.size
+            yield items[at : at + size]
+            at += size
+
+    async def _transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+        """A transaction that others may have to wait for; how long it took is noted."""
+        began = self._clock()
+
+        async def timed(tx: Tx) -> T:
+            nonlocal began
+            began = self._clock()  # waiting for the turn is not holding it
+            return await act(tx)
+
+        result = await self._db.transact(timed)
+        self._stride.note(self._clock() - began)
+        return result
 
     async def _put_off(self, tasks: Sequence[Task], err: StoreError) -> None:
         self._failures += 1

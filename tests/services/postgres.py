@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -92,9 +93,9 @@ class PostgresService:
             raise RuntimeError(f"{program} {' '.join(args)}: {done.stderr.strip()}")
 
 
-@pytest.fixture(scope="session")
-def postgres_service() -> Iterator[PostgresService]:
-    """One server of this pytest process, ready. It ends with the process, however that ends."""
+@contextmanager
+def postgres() -> Iterator[PostgresService]:
+    """A server, ready. It ends with the block or with this process, however that ends."""
     programs = _find_programs()
     require("postgres", programs is not None)
     assert programs is not None
@@ -111,6 +112,13 @@ def postgres_service() -> Iterator[PostgresService]:
             guard.stdin.close()
             guard.wait(_STOP_TIMEOUT_S)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_service() -> Iterator[PostgresService]:
+    """One server of this pytest process."""
+    with postgres() as service:
+        yield service
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from filestore.meta.processes import SILENCE_S, end_process
 from filestore.model import KIB
 from filestore_gc import Result, running_collector
 from filestore_gc.lease import NAME, Lease, TakenOver
-from filestore_gc.pacing import Pace
+from filestore_gc.pacing import LEAST, TARGET_S, Pace, Stride
 from tests.contract.faulty import Fault, Kind
 from tests.services.collecting import (
     collector_of,
@@ -178,3 +178,26 @@ async def test_removals_are_paced() -> None:
     await pace.take(100)
     await pace.take(1)
     assert waits == [0.5, 0.5, 1.0], "nobody saves up while idle"
+
+
+def test_a_transaction_takes_fewer_blocks_where_it_is_slow_and_more_where_it_is_quick() -> None:
+    stride = Stride(100)
+    assert stride.size == LEAST, "a busy database is so at once"
+    for _ in range(20):
+        stride.note(TARGET_S / 10)
+    assert stride.size == 100
+    stride.note(TARGET_S * 0.7)
+    assert stride.size == 100, "within the bound, and not so quick that more would be"
+    stride.note(TARGET_S * 2)
+    assert stride.size == 50
+    for _ in range(5):
+        stride.note(1.0)
+    assert stride.size == LEAST, "no less: what takes long is the number of statements"
+
+
+def test_a_stride_is_never_more_than_asked_for() -> None:
+    stride = Stride(5)
+    stride.note(1.0)
+    assert stride.size == 5
+    stride.note(0.0)
+    assert stride.size == 5
