@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e crash check format bench bench-gc settings wheel clean
+.PHONY: help run test e2e crash machine soak mutants check format bench bench-gc settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
@@ -32,6 +32,16 @@ e2e: $(READY)  ## the long ones: the main job at full size
 crash: $(READY)  ## kills the server with -9 a hundred times on each backend while clients upload
 	FILESTORE_CRASH_ROUNDS=$${FILESTORE_CRASH_ROUNDS:-100} \
 		$(BIN)/python -m pytest tests/crash -m '' $(ARGS)
+
+machine: $(READY)  ## random histories against a plain model, some minutes; FILESTORE_MACHINE_SEED repeats
+	FILESTORE_MACHINE_EXAMPLES=$${FILESTORE_MACHINE_EXAMPLES:-100} \
+		$(BIN)/python -m pytest tests/model/test_machine.py -rP --timeout 0 $(ARGS)
+
+soak: $(READY)  ## mixed load for SOAK_SECONDS (120) on each backend while it collects all the time
+	$(BIN)/python -m pytest tests/e2e/test_soak.py -m '' -rP $(ARGS)
+
+mutants: $(READY)  ## takes rules of the design out of a copy, one at a time: tests must fail
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 check: $(READY)  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -61,6 +61,12 @@ async def until_waiting(at: Process, task: asyncio.Task[Any]) -> None:
         assert not task.done(), f"it did not wait: {task}"
 
 
+async def until_done_or_waiting(at: Process, task: asyncio.Task[Any], *, least: int = 1) -> None:
+    """Returns when ``task`` has ended, or when so many wait for locks."""
+    while not task.done() and await at.one(_WAITING) < least:
+        pass
+
+
 async def deadlocks(at: Process) -> int:
     """How many deadlocks the database has found so far."""
     return int(await at.one(_DEADLOCKS))

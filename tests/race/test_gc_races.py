@@ -17,13 +17,14 @@ from filestore.meta import blocks, contents, gc, gc_reaper
 from filestore.meta.database import Tx
 from filestore.meta.gc import Task
 from filestore.meta.tables import blocks as all_blocks
-from filestore.meta.tables import content_blocks, gc_queue
+from filestore.meta.tables import content_blocks, gc_queue, uploads
 from filestore.model import KIB, BlockState, ChunkerParams, Codec
 from filestore_gc.judging import Terms
 from filestore_gc.reaping import Reaper
 from filestore_gc.stepping import Stepped, settle, step
 from filestore_gc.sweeping import key_of
 from tests.contract.faulty import Fault, Kind
+from tests.race.barriers import until_done_or_waiting
 from tests.services.collecting import (
     DAY_S,
     block_rows,
@@ -206,6 +207,41 @@ async def test_a_pin_between_look_and_change_is_impossible(stage: Stage) -> None
     gate.opened.set()
     assert [task.is_referenced for task in await stepping] == [False]
     assert await pinning is False
+
+
+async def test_a_pin_that_commits_while_the_collector_changes_the_state_is_seen(
+    stage: Stage,
+) -> None:
+    """Fact A: one UPDATE … WHERE NOT EXISTS waits for the pin, and does not see it then."""
+    gate, content_id = Gate(), await stage.new_content()
+    pinning = asyncio.create_task(stage.writer.transact(_pin, stage, content_id, gate))
+    await gate.reached.wait()
+    stepping = asyncio.create_task(stage.step())
+    await until_done_or_waiting(stage.writer, stepping)
+    gate.opened.set()
+    assert await pinning
+    await stepping
+    assert await stage.state() == "live"
+    await stage.step()
+    assert (await stage.state(), await stage.queued()) == ("live", False)
+
+
+async def test_an_upload_whose_time_is_over_keeps_its_blocks_until_that_is_recorded(
+    stage: Stage,
+) -> None:
+    """Its writer may be sending just now: what it records makes the upload expire later."""
+    writer = stage.writer
+    upload = await writer.begin(2 * len(DATA), "b")
+    await writer.append(upload, 0, DATA)
+    await writer.change(sa.update(uploads).values(expires_at=1))
+    assert await stage.queued()
+
+    assert len((await stage.step()).dropped) == 1
+
+    assert await check_everything_referenced_reads(writer) == 1
+    assert await Reaper(writer.db, writer.id).expire_uploads() == 1
+    await collector_of(writer).run_once(grace_s=0)
+    assert objects(writer) == set()
 
 
 async def test_a_writer_waits_for_a_block_that_is_just_being_found_lost(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """An upload that goes on at another process: who held it is fenced, and nothing goes back."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 
@@ -8,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from filestore.errors import OffsetMismatch, UploadGone, UploadTakenOver
-from filestore.meta.tables import uploads
+from filestore.meta.database import Tx
+from filestore.meta.tables import blocks, uploads
 from filestore.meta.uploads import Upload
 from filestore.model import KIB
 from filestore.transfer.service import Piece
 from filestore_gc.reaping import Reaper
 from tests.contract.faulty import Fault, Kind
-from tests.race.barriers import Paused, until_waiting
+from tests.race.barriers import Paused, until_done_or_waiting, until_waiting
 from tests.services.hot_path import (
     ACTOR,
     SMALL,
@@ -113,6 +115,31 @@ async def test_the_epoch_is_checked_inside_the_recording_transaction(
     late_one = await late  # it came later, so it takes over in its turn
     assert late_one.offset == 4000
     await _check_whole(second, await second.append(upload, 4000, DATA[4000:]))
+
+
+async def test_nobody_takes_an_upload_over_between_the_fence_and_the_commit(
+    pair: list[Process],
+) -> None:
+    """The holder is inside its recording transaction, and waits for a block that it pins."""
+    first, second = pair
+    await first.upload(DATA[:HALF], "known")
+    upload = await first.begin(len(DATA))
+
+    async def hold_blocks(tx: Tx) -> None:
+        await tx.execute(sa.select(blocks.c.id).with_for_update())
+
+    async with Paused(second, hold_blocks) as holding:
+        recording = asyncio.create_task(first.append(upload, 0, DATA[:HALF]))
+        await until_waiting(second, recording)
+        taking = asyncio.create_task(second.hot.transfers.status(upload.id))
+        await until_done_or_waiting(second, taking, least=2)
+        assert not taking.done(), "it waits for the upload's row"
+        await holding.go_on()
+    with contextlib.suppress(UploadTakenOver):
+        await recording  # the second batch comes behind the newcomer
+    found = await taking
+    assert 0 < found.offset <= HALF, "what was being recorded is"
+    await _check_whole(second, await second.append(upload, found.offset, DATA[found.offset :]))
 
 
 async def test_an_upload_that_ends_while_a_step_is_reserved_leaves_nothing_reserved(

@@ -80,10 +80,13 @@ class Server:
 
     @property
     def peak_memory(self) -> int:
-        """The most memory in bytes that the running process ever held (``VmHWM``)."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+        """The most memory in bytes that the running process ever held."""
+        return self._memory("VmHWM")
+
+    @property
+    def memory(self) -> int:
+        """The memory in bytes that the running process holds now."""
+        return self._memory("VmRSS")
 
     def start(self) -> str:
         """Starts it and waits until it takes requests; the URL.
@@ -145,6 +148,11 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(number)
         return self._process.wait(_STOP_TIMEOUT_S)
+
+    def _memory(self, kind: str) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith(f"{kind}:"))
+        return int(line.split()[1]) * 1024
 
     def _first_line(self) -> str:
         assert self._process is not None and self._process.stdout is not None

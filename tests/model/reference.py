@@ -1,0 +1,222 @@
+"""The reference: what groups, files and running uploads must be, as plain dictionaries of bytes.
+
+Every act either changes it and returns None, or changes nothing and returns the error that the
+service must answer with. It knows no blocks, no locks and no collector: those must not show.
+"""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from filestore.errors import (
+    Exists,
+    FilestoreError,
+    NotFound,
+    OffsetMismatch,
+    QuotaExceeded,
+    UploadGone,
+)
+
+Refusal = type[FilestoreError] | None
+
+
+@dataclass
+class File:
+    """The bytes of its versions that are still kept, oldest first; the last one is current."""
+
+    versions: list[bytes] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.versions))
+
+
+@dataclass
+class Trashed:
+    """A file in the trash. ``is_due``: it has lain there too long."""
+
+    name: str
+    file: File
+    is_due: bool = False
+
+
+@dataclass
+class Running:
+    """An upload of ``data`` that is open. ``epoch`` counts who has laid hands on it."""
+
+    group: str
+    name: str
+    data: bytes
+    is_length_known: bool
+    offset: int = 0
+    reserved: int = 0
+    is_due: bool = False
+    epoch: int = 0
+
+    @property
+    def length(self) -> int | None:
+        return len(self.data) if self.is_length_known else None
+
+
+@dataclass
+class Group:
+    """Files by name, the trash by entry; ``keep``: how many versions the group keeps, 0: all."""
+
+    limit: int
+    keep: int = 0
+    files: dict[str, File] = field(default_factory=dict)
+    trash: dict[str, Trashed] = field(default_factory=dict)
+
+    @property
+    def all_files(self) -> list[File]:
+        return [*self.files.values(), *(entry.file for entry in self.trash.values())]
+
+    @property
+    def used(self) -> int:
+        return sum(file.size for file in self.all_files)
+
+
+class Reference:
+    """All groups, and all uploads that are open. ``over``: the ids of those that ended."""
+
+    def __init__(self, groups: dict[str, Group]) -> None:
+        self.groups = groups
+        self.running: dict[str, Running] = {}
+        self.over: list[str] = []
+
+    def __repr__(self) -> str:
+        files = sum(len(group.files) for group in self.groups.values())
+        return f"<Reference: {files} files, {len(self.running)} uploads>"
+
+    def counters(self, name: str) -> tuple[int, int]:
+        """(used, reserved) of a group."""
+        mine = [upload for upload in self.running.values() if upload.group == name]
+        return self.groups[name].used, sum(upload.reserved for upload in mine)
+
+    def has_room(self, name: str, size: int) -> bool:
+        """Whether the group may take so much more; nothing always fits."""
+        return size <= 0 or sum(self.counters(name)) + size <= self.groups[name].limit
+
+    def begin(self, wish: Running) -> Refusal:
+        """Whether the upload may begin; :meth:`begun` says that it has."""
+        return None if self.has_room(wish.group, wish.length or 0) else QuotaExceeded
+
+    def begun(self, upload_id: str, wish: Running) -> None:
+        wish.reserved = wish.length or 0
+        self.running[upload_id] = wish
+        if wish.length == 0:
+            self._complete(upload_id)
+
+    def append(self, upload_id: str, size: int, *, offset: int, is_last: bool = False) -> Refusal:
+        """``size`` more bytes from ``offset`` on; ``is_last`` also says the length."""
+        refusal = self._touch(upload_id)
+        if refusal is not None:
+            return refusal
+        upload = self.running[upload_id]
+        if offset != upload.offset:
+            upload.epoch -= 1  # refused before it laid hands on it
+            return OffsetMismatch
+        end = offset + size
+        if not upload.is_length_known:
+            if not self._reserve(upload, end, exactly=is_last):
+                return QuotaExceeded
+            if is_last:
+                upload.data, upload.is_length_known = upload.data[:end], True
+        self.reached(upload_id, end)
+        return None
+
+    def reached(self, upload_id: str, offset: int) -> None:
+        """So much of the upload is recorded; all of it: the file is there."""
+        upload = self.running[upload_id]
+        assert upload.offset <= offset <= len(upload.data), (upload_id, upload.offset, offset)
+        upload.offset = offset
+        if offset == upload.length:
+            self._complete(upload_id)
+
+    def look(self, upload_id: str) -> Refusal:
+        """Asking how far it is makes whoever writes to it let go."""
+        return self._touch(upload_id)
+
+    def terminate(self, upload_id: str) -> Refusal:
+        refusal = self._touch(upload_id)
+        if refusal is None:
+            self._end(upload_id)
+        return refusal
+
+    def copy(self, group: str, source: str, target: str) -> Refusal:
+        """The current version under a name that is free."""
+        files = self.groups[group].files
+        if source not in files:
+            return NotFound
+        if target in files:
+            return Exists
+        data = files[source].versions[-1]
+        if not self.has_room(group, len(data)):
+            return QuotaExceeded
+        files[target] = File([data])
+        return None
+
+    def move(self, group: str, source: str, target: str) -> Refusal:
+        files = self.groups[group].files
+        if source not in files:
+            return NotFound
+        if target in files and target != source:
+            return Exists
+        files[target] = files.pop(source)
+        return None
+
+    def remove(self, group: str, name: str) -> Refusal:
+        return NotFound if self.groups[group].files.pop(name, None) is None else None
+
+    def put_in_trash(self, group: str, name: str) -> Refusal:
+        """Whether it may go there; :meth:`trashed` says as which entry it has."""
+        return None if name in self.groups[group].files else NotFound
+
+    def trashed(self, group: str, name: str, entry_id: str) -> None:
+        self.groups[group].trash[entry_id] = Trashed(name, self.groups[group].files.pop(name))
+
+    def restore(self, group: str, entry_id: str) -> str:
+        """The name under which it lies again."""
+        files, entry = self.groups[group].files, self.groups[group].trash.pop(entry_id)
+        numbered = (f"{entry.name} ({number})" for number in count(2))
+        name = (
+            entry.name if entry.name not in files else next(n for n in numbered if n not in files)
+        )
+        files[name] = entry.file
+        return name
+
+    def purge(self, group: str, entry_id: str) -> None:
+        del self.groups[group].trash[entry_id]
+
+    def reap(self) -> None:
+        """What has run out goes: uploads, what is in the trash, versions that are not kept."""
+        for upload_id in [key for key, upload in self.running.items() if upload.is_due]:
+            self._end(upload_id)
+        for group in self.groups.values():
+            group.trash = {key: entry for key, entry in group.trash.items() if not entry.is_due}
+            for file in group.all_files:
+                file.versions = file.versions[-group.keep :]
+
+    def _touch(self, upload_id: str) -> Refusal:
+        if upload_id not in self.running:
+            return UploadGone
+        if self.running[upload_id].is_due:
+            self._end(upload_id)
+            return UploadGone
+        self.running[upload_id].epoch += 1
+        return None
+
+    def _reserve(self, upload: Running, end: int, *, exactly: bool) -> bool:
+        if end > upload.reserved or exactly:
+            if not self.has_room(upload.group, end - upload.reserved):
+                return False
+            upload.reserved = end
+        return True
+
+    def _complete(self, upload_id: str) -> None:
+        upload = self.running.pop(upload_id)
+        files = self.groups[upload.group].files
+        files.setdefault(upload.name, File()).versions.append(upload.data)
+
+    def _end(self, upload_id: str) -> None:
+        del self.running[upload_id]
+        self.over.append(upload_id)
