@@ -29,8 +29,8 @@ test: $(READY)  ## all tests but the long ones, on SQLite, PostgreSQL, disk, Sea
 e2e: $(READY)  ## the long ones: the main job at full size
 	$(BIN)/python -m pytest -m e2e $(ARGS)
 
-crash: $(READY)  ## kills the server with -9 a hundred times on each backend while clients upload
-	FILESTORE_CRASH_ROUNDS=$${FILESTORE_CRASH_ROUNDS:-100} \
+crash: $(READY)  ## kills the server at every failpoint, and 300 times at random, on each backend
+	FILESTORE_CRASH_ROUNDS=$${FILESTORE_CRASH_ROUNDS:-300} \
 		$(BIN)/python -m pytest tests/crash -m '' $(ARGS)
 
 machine: $(READY)  ## random histories against a plain model, some minutes; FILESTORE_MACHINE_SEED repeats

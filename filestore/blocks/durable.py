@@ -21,6 +21,7 @@ from filestore.blocks.backend import IDENTITY_FOLDER, newest_mark
 from filestore.blocks.deadline import refuse_if_late
 from filestore.blocks.port import MAX_OBJECT_SIZE, Buffer
 from filestore.errors import BlockDamaged
+from filestore.failpoints import reached
 
 TEMPORARY_FOLDER: Final = ".tmp"
 
@@ -102,16 +103,19 @@ class DurableFolder:
             with self._made(root, TEMPORARY_FOLDER) as scratch, self._made(root, folder) as target:
                 try:
                     _write_new(temporary, parts, scratch)
+                    reached("disk.synced")
                     ticket.confirm()
                     os.rename(temporary, name, src_dir_fd=scratch, dst_dir_fd=target)
                 except BaseException:
                     with suppress(OSError):
                         os.unlink(temporary, dir_fd=scratch)
                     raise
+                reached("disk.renamed")
                 try:
                     os.fsync(target)
                 except OSError as err:
                     raise Uncertain(err.errno, err.strerror) from err
+                reached("disk.durable")
 
     def read(self, path: str) -> bytes:
         """A file's bytes.
@@ -133,6 +137,7 @@ class DurableFolder:
                     for path in group:
                         with suppress(FileNotFoundError):
                             os.unlink(path.rpartition("/")[2], dir_fd=fd)
+                    reached("disk.unlinked")
                     os.fsync(fd)  # also when nothing was there: an earlier unlink may hang
 
     def move(self, paths: Sequence[str], target: str) -> None:
@@ -290,6 +295,7 @@ def _write_new(name: str, parts: Sequence[Buffer], folder: int) -> None:
         written = os.fstat(fd).st_size
         if written != size:
             raise OSError(errno.EIO, f"{written} of {size} bytes were written")
+        reached("disk.written")
         os.fsync(fd)
 
 

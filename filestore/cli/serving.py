@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from filestore import failpoints
 from filestore.app import Service, listening, make_service
 from filestore.cli.allocator import bound_allocator
 from filestore.errors import CannotStart
@@ -44,6 +45,7 @@ def run(
     allow_open_files(settings.server.max_connections + OTHER_FILES)
     if sock is None:
         refuse_if_taken(settings.server)
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     bound_allocator()
     asyncio.run(_serve(settings, ready, sock, stop_when_readable))
 

@@ -10,6 +10,7 @@ from filestore.acts.browse import Located
 from filestore.acts.tree import Path
 from filestore.acts.uploads import Guard, Request
 from filestore.errors import BadHeader, BadName, Forbidden, NotFound
+from filestore.failpoints import reached
 from filestore.http.body import RequestBody
 from filestore.http.call import Call, Query, no_content, reply
 from filestore.http.conditions import Conditions, Validators
@@ -75,6 +76,7 @@ async def _delete(call: Call) -> web.Response:
     db = call.services.db
     if is_permanent:
         await tree.remove_all(db, call.actor, call.group.id, path, guard)
+        reached("file.deleted")
         return no_content()
 
     async def act(tx: Tx) -> None:
@@ -83,6 +85,7 @@ async def _delete(call: Call) -> web.Response:
         await tree.put_in_trash(tx, call.actor, call.group.id, path)
 
     await db.transact(act)
+    reached("file.deleted")
     return no_content()
 
 

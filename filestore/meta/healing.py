@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from filestore.errors import Json
+from filestore.failpoints import reached
 from filestore.meta.affected import Affected, affected_by_block, find_affected
 from filestore.meta.blocks import enqueue, named, pin_live
 from filestore.meta.database import Database, Tx, violates
@@ -184,7 +185,9 @@ async def heal(db: Database, block_id: int, *, max_batches: int | None = None) -
     """
     done, batches = 0, 0
     while max_batches is None or batches < max_batches:
+        reached("heal.begun")
         healed = await db.transact(lambda tx: heal_batch(tx, block_id))
+        reached("heal.repointed")
         done, batches = done + healed.references, batches + 1
         if not healed.is_more:
             break

@@ -39,7 +39,7 @@ ALIASES: Final[dict[str, Key]] = {
 NOT_SETTINGS: Final = frozenset(
     {
         *("URL", "TOKEN", "TOKEN_FILE", "STATE_DIR"),
-        *("MUST_RUN", "E2E_SIZE", "CRASH_ROUNDS", "CRASH_SEED"),
+        *("MUST_RUN", "E2E_SIZE", "CRASH_ROUNDS", "CRASH_SEED", "FAILPOINT"),
     }
 )
 """Variables that belong to clients and tests."""

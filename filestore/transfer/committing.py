@@ -12,6 +12,7 @@ from functools import partial
 
 from filestore.acts import uploads as acts
 from filestore.errors import DigestMismatch, UploadGone, UploadTakenOver, Verifying
+from filestore.failpoints import reached
 from filestore.meta import blocks, contents, uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
@@ -88,6 +89,7 @@ class Committer:
             raise
         complete = partial(self._complete, end, digest)
         await self._commit(*self._with_early(rows, placement), end, complete)
+        reached("complete.committed")
         self._engine.digests.forget(self._upload.id)
         self._engine.tails.drop(self._upload.id)
 

@@ -20,6 +20,7 @@ from filestore.blocks.deadline import put_deadline
 from filestore.blocks.header import EncodedBlock, encode
 from filestore.blocks.port import BlockKey, BlockWriter, Buffer
 from filestore.errors import FilestoreError, StoreUnavailable
+from filestore.failpoints import reached
 from filestore.ids import new_generation
 from filestore.meta import blocks
 from filestore.meta.blocks import NewBlock
@@ -158,6 +159,7 @@ class Placer:
         give_up_at = time.monotonic() + self._deadline_s
         try:
             ids = await self._announce(domain, data, flights)
+            reached("place.rows")
             await asyncio.gather(
                 *(
                     self._put(domain, key, data[key], flights[key], ids[key], give_up_at)
@@ -203,6 +205,7 @@ class Placer:
                 partial(encode, data, level=self._level)
             )
             await self._store.put(BlockKey(domain, key, flight.generation), encoded.parts)
+            reached("place.object")
         except FilestoreError as err:
             self._fail(domain, key, flight, err)
             return

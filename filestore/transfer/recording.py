@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from filestore.blocks.port import Buffer
 from filestore.errors import DatabaseUnavailable, UploadTakenOver
+from filestore.failpoints import reached
 from filestore.meta import blocks, contents, uploads
 from filestore.meta.blocks import StoredBlock
 from filestore.meta.database import Database, Tx, violates
@@ -131,6 +132,7 @@ class Recorder:
                 try:
                     act = partial(self._act, upload, batch, placement, lost, finish)
                     healable = await self._db.transact(act)
+                    reached("record.committed")
                     break
                 except IntegrityError as err:
                     if not violates(err, "uq_blocks_live"):
@@ -183,6 +185,7 @@ class Recorder:
                 },
             )
         mine = [key for key, at in placement.blocks.items() if at.generation is not None]
+        reached("record.pinned")
         return await find_lost(tx, placement.domain, mine) if mine else []
 
     async def _heal(self, block_ids: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ from filestore.errors import (
     UploadGone,
     UploadTakenOver,
 )
+from filestore.failpoints import reached
 from filestore.meta import blocks, contents, uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
@@ -75,7 +76,9 @@ class Transfers:
             params=self._params,
             limits=self._engine.limits,
         )
-        return await self._engine.db.transact(act)
+        upload = await self._engine.db.transact(act)
+        reached("upload.created")
+        return upload
 
     async def find(self, upload_id: str) -> Upload:
         """The upload as it is recorded; disturbs nobody.
@@ -114,6 +117,7 @@ class Transfers:
             claim = await self._engine.db.transact(
                 partial(self._take_over, actor, upload_id, piece)
             )
+            reached("upload.taken-over")
             if not claim.upload.is_open:
                 return await _replayed(claim.upload, piece)
             try:
@@ -158,6 +162,7 @@ class Transfers:
         async with self._holders.turn(upload_id):
             act = partial(self._terminate, actor, upload_id)
             was_due = await self._engine.db.transact(act)
+            reached("upload.terminated")
         self._engine.digests.forget(upload_id)
         self._engine.tails.drop(upload_id)
         if was_due:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from filestore.blocks.port import BlockRemover, StoreIdentity
 from filestore.errors import StoreUnavailable
+from filestore.failpoints import reached
 from filestore.meta import fsck, gc_figures, gc_reaper, instance
 from filestore.meta.database import Database, Tx
 from filestore.meta.instance import Instance
@@ -102,7 +103,9 @@ async def raise_epoch(db: Database, store: StoreIdentity) -> None:
     raised = await db.transact(lambda tx: instance.raise_epoch(tx, seen))
     if raised is None:
         raise _changed()
+    reached("epoch.raised")
     await store.write_identity(raised.store_id, raised.epoch)
+    reached("epoch.marked")
 
 
 def _changed() -> StoreUnavailable:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from filestore.acts import tree, versions
 from filestore.acts.uploads import expire_if_due
 from filestore.errors import Conflict, NotFound
+from filestore.failpoints import reached
 from filestore.meta import gc_reaper, jobs, retention, uploads
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
@@ -92,6 +93,7 @@ class Reaper:
             for upload_id in due:
                 await self.keep()
                 done += await self.db.transact(partial(_expire, upload_id=upload_id))
+                reached("reap.expired")
             if done == before:
                 break  # all of them went on meanwhile
         return done
@@ -103,6 +105,7 @@ class Reaper:
             for after, group_id in due:
                 await self.keep()
                 size = await _purge(self.db, after, group_id)
+                reached("reap.purged")
                 done += size is not None
                 freed += size or 0
         return done, freed
@@ -136,6 +139,7 @@ class Reaper:
         while ids := await self.db.read(partial(page, after=after)):
             await self.keep()
             done += await self.db.transact(partial(condemn, ids=ids))
+            reached("reap.unfinished")
             after = ids[-1]
         return done
 
@@ -173,6 +177,7 @@ class Reaper:
         while count == PRUNE_BATCH:
             await self.keep()
             count, size = await self.db.transact(act)
+            reached("reap.pruned")
             done, freed = done + count, freed + size
         return done, freed
 
@@ -183,6 +188,7 @@ class Reaper:
         while is_more:
             await self.keep()
             batch = await self.db.transact(act)
+            reached("reap.released")
             removed, is_more = removed + batch.references, batch.is_more
         return removed
 

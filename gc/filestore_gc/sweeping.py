@@ -17,6 +17,7 @@ import structlog
 
 from filestore.blocks.port import BlockKey
 from filestore.errors import StoreError
+from filestore.failpoints import reached
 from filestore.meta import gc
 from filestore.meta.database import Database, Tx
 from filestore.meta.gc import Task
@@ -155,6 +156,7 @@ class Sweep:
     async def _step(self, ids: Sequence[int]) -> Stepped:
         act = partial(step, ids=ids, terms=self._way.terms, may_doom=self._may_doom)
         stepped = await self._transact(act)
+        _say(stepped)
         self.done.busy += len(ids) - stepped.looked
         self.done.condemned += len(stepped.condemned)
         self._note_alarms(stepped.alarms)
@@ -172,6 +174,7 @@ class Sweep:
         await self._pace.take(len(tasks))
         try:
             await self._store.remove([key_of(task) for task in tasks])
+            reached("collect.removed")
         except StoreError as err:
             await self._put_off(tasks, err)
             return 0
@@ -180,6 +183,7 @@ class Sweep:
 
     async def _settle(self, tasks: Sequence[Task]) -> int:
         settled = await self._transact(partial(settle, removed=tasks))
+        reached("collect.settled")
         self.done.busy += len(tasks) - settled.looked
         self._note(settled)
         return len(settled.freed) + settled.rows
@@ -228,6 +232,16 @@ class Sweep:
 def key_of(task: Task) -> BlockKey:
     """The key of the block's object."""
     return BlockKey(task.domain, task.hash, task.generation)
+
+
+def _say(stepped: Stepped) -> None:
+    """Which of a block's first steps were committed just now."""
+    if stepped.dropped:
+        reached("collect.dropped")
+    if stepped.condemned:
+        reached("collect.condemned")
+    if stepped.doomed:
+        reached("collect.doomed")
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, int]]) -> list[int]:

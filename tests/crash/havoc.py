@@ -1,8 +1,9 @@
-"""Clients that upload without a break, a server that is killed at random, and what must hold.
+"""Clients that upload, overwrite and delete while the collector runs, and a server that is
+killed at random: what must hold.
 
-One round: wait until something was promised and bytes are on their way; kill -9 the server;
-wait until every client has noticed; start the server again; check every promise. A round in
-which nothing was promised, or nothing was on its way, proves nothing and fails.
+One round: kill -9 the server at a random moment; wait until every client has noticed; start the
+server again; check every promise. A round in which nothing was acknowledged, or no bytes were on
+their way at the kill, proves nothing and does not count.
 """
 
 import asyncio
@@ -15,50 +16,63 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
+from tests.crash.acting import BROKEN, Acting
+from tests.crash.offline import let_silence_pass
 from tests.crash.promises import Promise, Promises
-from tests.e2e import backends, tus
+from tests.e2e import backends
 from tests.e2e.material import KIB, MIB, Material
-from tests.e2e.stage import GROUP, Stage, quota_of
+from tests.e2e.stage import GROUP, Stage
 from tests.http.api import Api
 from tests.services.server import Server
 
 CLIENTS: Final = 5
+NAMES: Final = 40
+"""Files at most: all of them can be read in seconds at the end."""
+
+SETTINGS: Final = {"gc.interval_s": 1, "gc.grace_s": 0}
+"""The collector runs by itself as often as it can, and frees at once."""
+
 _SIZES: Final = (1, 3 * KIB, 200 * KIB, MIB, 3 * MIB, 9 * MIB)
 _PATIENCE_S: Final = 60.0
-_LONGEST_WAIT_S: Final = 0.4
-"""A kill comes up to this long after a round has something to prove: several batches."""
+_MOST_ANSWERS: Final = 8
+_LONGEST_WAIT_S: Final = 0.3
+"""A kill comes up to so many acknowledgements, and then up to this long, after the last check:
+a machine that is busy has answered something, too."""
+
+_STILLBORN: Final = 0.1
+"""In so many of the rounds the server is also killed while it starts."""
 
 _COMMON_SEEDS: Final = 4
 """A third of the files begin with the bytes of one of so many: blocks that are known."""
 
-_BROKEN: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
-"""How a client notices that the server is gone."""
-
 
 class Havoc:
-    """One run on ``stage``. ``seed`` decides all that the harness decides."""
+    """One run on ``stage``. ``seed`` decides all that the harness decides. ``counted``: rounds
+    that proved something."""
 
     def __init__(self, stage: Stage, server: Server, api: Api, seed: int) -> None:
         self._stage = stage
         self._server = server
-        self._api = api
         self._dice = random.Random(seed)
         self._numbers = iter(range(1_000_000))
         self._is_up = asyncio.Event()
         self._is_over = False
-        self._in_flight = 0
         self._noticed = 0
+        self._busy: set[str] = set()
         self._clients: list[asyncio.Task[None]] = []
+        self._before = 0
         self.promises = Promises(stage.folder / "promises.jsonl")
+        self.acting = Acting(api, GROUP, self.promises)
+        self.rounds = 0
+        self.counted = 0
 
     def __repr__(self) -> str:
-        return f"<Havoc on {self._server!r}, {self._in_flight} in flight, {self.promises!r}>"
+        rounds = f"{self.counted} of {self.rounds} rounds count"
+        return f"<Havoc on {self._server!r}, {rounds}, {self.acting!r}>"
 
     @asynccontextmanager
-    async def uploading(self) -> AsyncIterator[None]:
-        """Clients upload while the block runs; at its end they finish what they began."""
+    async def acting_up(self) -> AsyncIterator[None]:
+        """Clients are at work while the block runs; at its end they finish what they began."""
         self._is_up.set()
         try:
             async with asyncio.TaskGroup() as group:
@@ -70,97 +84,74 @@ class Havoc:
 
     async def round(self) -> None:
         """Kills the server at a random moment, starts it again, checks all promises."""
-        before = self.promises.count
-        await self._until(lambda: self.promises.count > before)
+        answers = self._before + self._dice.randrange(_MOST_ANSWERS + 1)
+        await self._until(lambda: self.promises.count >= answers)
         await asyncio.sleep(self._dice.uniform(0, _LONGEST_WAIT_S))
-        await self._until(lambda: self._in_flight > 0)
         self._is_up.clear()
         self._server.kill()
+        self.rounds += 1
+        self.counted += self.promises.count > self._before and self.acting.in_flight > 0
         await self._until(lambda: self._noticed == CLIENTS)
         if self._stage.backend.name == backends.DISK:
             check_sqlite(self._server.data / "filestore.sqlite3")
-        self._server.start()
-        self._api = self._stage.admin(self._server)
-        await self.check(self._dice.sample(self.promises.files, min(3, len(self.promises.files))))
+        await self._revive()
+        living = [file.name for file in self.promises.living]
+        await self.acting.check(self._dice.sample(living, min(3, len(living))))
+        await self.acting.check_sums()
+        self._before = self.promises.count
         self._is_up.set()
 
-    async def check(self, files: list[Promise]) -> None:
-        """No offset went back, sums are right, and these files are what was uploaded."""
-        for promise in self.promises.open:
-            await self._look(promise)
-        for promise in files:
-            await tus.assert_equal(self._api, GROUP, promise.name, promise.material)
-        await self._check_sums()
-
-    async def _check_sums(self) -> None:
-        """The group's sums are those of what was promised; nobody else is in the group.
-
-        A creation whose answer was lost may have left an upload that only the server knows.
-        """
-        reply = await self._api.get(f"/api/v1/groups/{GROUP}/uploads?limit=1000")
-        running = {f"/api/v1/uploads/{item['id']}": item for item in reply.json["items"]}
-        assert {promise.path for promise in self.promises.open} <= running.keys()
-        assert all(item["reserved"] == item["length"] for item in running.values())
-        used = sum(promise.material.size for promise in self.promises.files)
-        reserved = sum(item["reserved"] for item in running.values())
-        assert await quota_of(self._api) == (used, reserved), repr(self)
+    async def _revive(self) -> None:
+        await let_silence_pass(self._stage)
+        if self._dice.random() < _STILLBORN:
+            self._server.launch()
+            await asyncio.sleep(self._dice.uniform(0, 1))
+            self._server.kill()
+            await let_silence_pass(self._stage)
+        self._server.start()
+        self.acting.api = self._stage.admin(self._server)
 
     async def _client(self) -> None:
         while not self._is_over:
-            material = self._material()
-            name = f"{next(self._numbers)}.bin"
+            name = self._take_name()
             try:
-                path = await tus.begin(self._api, GROUP, name, material)
-            except _BROKEN:
+                await self._act(name)
+            except BROKEN:
                 await self._wait_until_up()
-                continue
-            await self._bring(self.promises.created(path, name, material))
+            finally:
+                self._busy.discard(name)
+
+    async def _act(self, name: str) -> None:
+        """Something with a file that nobody else is at work on, to its end."""
+        number, is_there = self._dice.random(), bool(self.promises.file(name).versions)
+        if is_there and number < 0.3:
+            await self.acting.delete(name)
+        elif number < 0.5:
+            await self.acting.put(name, self._material(MIB))
+        elif number < 0.55:
+            await self.acting.ask_collection()
+        else:
+            await self._bring(await self.acting.begin(name, self._material(_SIZES[-1])))
 
     async def _bring(self, promise: Promise) -> None:
         """Uploads to the end, or ends the upload on the way; goes on after each crash."""
         is_to_end = self._dice.random() < 0.1
-        is_known = True
         while promise.is_open:
             try:
-                if not is_known:
-                    await self._look(promise)
-                    is_known = True
-                elif is_to_end and promise.offset > promise.material.size // 2:
-                    await self._end(promise)
+                if is_to_end and promise.offset > promise.material.size // 2:
+                    await self.acting.end(promise)
                 else:
                     await self._send(promise)
-            except _BROKEN:
-                is_known = False
+            except BROKEN:
                 await self._wait_until_up()
 
     async def _send(self, promise: Promise) -> None:
-        begin, size = promise.offset, promise.material.size
-        end = min(begin + max(self._dice.choice(_SIZES), size // 8), size)
-        self._in_flight += 1
-        try:
-            reply = await tus.patch(self._api, promise.path, promise.material, begin, end)
-        finally:
-            self._in_flight -= 1
-        assert reply.status == 204, (promise, reply.status, reply.body)
-        assert int(reply.headers["Upload-Offset"]) == end
-        self.promises.reached(promise, end)
-
-    async def _end(self, promise: Promise) -> None:
-        promise.is_ending = True
-        reply = await self._api.delete(promise.path, headers=tus.TUS)
-        assert reply.status == 204, (promise, reply.body)
-        self.promises.ended(promise)
-
-    async def _look(self, promise: Promise) -> None:
-        """Asks where the upload stands."""
-        reply = await self._api.call("HEAD", promise.path, headers=tus.TUS)
-        if reply.status == 410:
-            self.promises.ended(promise)
-            return
-        assert reply.status == 200, (promise, reply.status)
-        self.promises.reached(promise, int(reply.headers["Upload-Offset"]))
+        size = promise.material.size
+        piece = max(self._dice.choice(_SIZES), size // 8)
+        await self.acting.send(promise, min(promise.offset + piece, size))
 
     async def _wait_until_up(self) -> None:
+        """The round checks all promises meanwhile, so it is known then where all uploads are."""
         self._noticed += 1
         try:
             await self._is_up.wait()
@@ -171,15 +162,22 @@ class Havoc:
         """Waits, but no longer than a client may fail to do anything."""
         deadline = time.monotonic() + _PATIENCE_S
         while not holds():
-            assert time.monotonic() < deadline, f"the round proves nothing: {self!r}"
+            assert time.monotonic() < deadline, f"nothing happens: {self!r}"
             for client in self._clients:
                 if client.done():
                     client.result()
             await asyncio.sleep(0.002)
 
-    def _material(self) -> Material:
+    def _take_name(self) -> str:
+        free = sorted({f"{number}.bin" for number in range(NAMES)} - self._busy)
+        name = self._dice.choice(free)
+        self._busy.add(name)
+        return name
+
+    def _material(self, largest: int) -> Material:
         """Mostly new bytes; a third begins with bytes that others have uploaded, too."""
-        size = self._dice.randrange(1, self._dice.choice(_SIZES) + 1)
+        sizes = [size for size in _SIZES if size <= largest]
+        size = self._dice.randrange(1, self._dice.choice(sizes) + 1)
         if self._dice.random() < 1 / 3:
             return Material(f"common {self._dice.randrange(_COMMON_SEEDS)}", size)
         return Material(f"own {next(self._numbers)}", size)

@@ -6,7 +6,7 @@ was lost may have had its effect or not.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.material import Material
@@ -30,16 +30,41 @@ class Promise:
         return not (self.is_done or self.is_ended)
 
 
+@dataclass(slots=True)
+class File:
+    """One name: the versions that it has, oldest first; none: there is no such file.
+
+    ``wanted``: what it has if the act that was not answered has had its effect.
+    """
+
+    name: str
+    versions: list[Material] = field(default_factory=list)
+    wanted: list[Material] | None = None
+
+    @property
+    def current(self) -> Material | None:
+        return self.versions[-1] if self.versions else None
+
+    @property
+    def size(self) -> int:
+        """Bytes that its group is charged."""
+        return sum(version.size for version in self.versions)
+
+
 class Promises:
-    """All promises of one run, by the path of the upload. ``count`` grows with each new one."""
+    """All promises of one run. ``count`` grows with each acknowledgement."""
 
     def __init__(self, log: Path) -> None:
         self._log = log.open("a", encoding="utf-8")
         self.uploads: dict[str, Promise] = {}
+        self.files: dict[str, File] = {}
         self.count = 0
 
     def __repr__(self) -> str:
-        return f"<Promises: {self.count} for {len(self.uploads)} uploads in {self._log.name}>"
+        return (
+            f"<Promises: {self.count} for {len(self.uploads)} uploads and {len(self.living)} files"
+            f" in {self._log.name}>"
+        )
 
     def close(self) -> None:
         self._log.close()
@@ -49,40 +74,62 @@ class Promises:
         return [promise for promise in self.uploads.values() if promise.is_open]
 
     @property
-    def files(self) -> list[Promise]:
-        return [promise for promise in self.uploads.values() if promise.is_done]
+    def living(self) -> list[File]:
+        return [file for file in self.files.values() if file.versions]
+
+    def file(self, name: str) -> File:
+        """What is known of a name; until now nothing."""
+        return self.files.setdefault(name, File(name))
 
     def created(self, path: str, name: str, material: Material) -> Promise:
         """The upload exists."""
         promise = self.uploads[path] = Promise(path, name, material)
-        self._note(promise, "created")
+        self._note("created", promise)
         return promise
 
     def reached(self, promise: Promise, offset: int) -> None:
-        """The bytes before ``offset`` are safe; all of them: the file is there."""
+        """The bytes before ``offset`` are safe; all of them: the file has them as a version."""
         assert promise.offset <= offset <= promise.material.size, (
             f"{promise} went to {offset}; see {self._log.name}"
         )
         if offset > promise.offset:
             promise.offset = offset
             promise.is_done = offset == promise.material.size
-            self._note(promise, "reached")
+            self._note("reached", promise)
+            if promise.is_done:
+                self.file(promise.name).versions.append(promise.material)
 
     def ended(self, promise: Promise) -> None:
         """The upload is over and its reservation is free."""
         assert promise.is_ending, f"nobody ended {promise}; see {self._log.name}"
         promise.is_ended = True
-        self._note(promise, "ended")
+        self._note("ended", promise)
 
-    def _note(self, promise: Promise, what: str) -> None:
+    def asked(self, name: str, wanted: list[Material]) -> None:
+        """An act is on its way that leaves the file with these versions."""
+        self.file(name).wanted = wanted
+
+    def answered(self, name: str) -> None:
+        """It was acknowledged."""
+        file = self.file(name)
+        assert file.wanted is not None
+        file.versions, file.wanted = file.wanted, None
+        self._note("changed", file)
+
+    def found(self, name: str, sizes: list[int]) -> None:
+        """The file has versions of these sizes: those it had, or those of the act in flight."""
+        file = self.file(name)
+        known = [file.versions] if file.wanted is None else [file.versions, file.wanted]
+        fitting = [some for some in known if [version.size for version in some] == sizes]
+        assert fitting, f"{file} has versions of {sizes} bytes; see {self._log.name}"
+        file.versions, file.wanted = fitting[0], None
+
+    def _note(self, what: str, of: Promise | File) -> None:
         self.count += 1
-        fields = {
-            "what": what,
-            "upload": promise.path,
-            "name": promise.name,
-            "seed": promise.material.seed,
-            "size": promise.material.size,
-            "offset": promise.offset,
-        }
+        fields = {"what": what, "name": of.name}
+        if isinstance(of, Promise):
+            fields |= {"upload": of.path, "offset": str(of.offset), "bytes": repr(of.material)}
+        else:
+            fields |= {"versions": repr(of.versions)}
         self._log.write(json.dumps(fields) + "\n")
         self._log.flush()

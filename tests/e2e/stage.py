@@ -49,6 +49,7 @@ class Stage:
     def __init__(self, backend: Backend, session: aiohttp.ClientSession) -> None:
         self.backend = backend
         self.session = session
+        self.kind: type[Server] = Server
         self.servers: list[Server] = []
 
     def __repr__(self) -> str:
@@ -67,7 +68,7 @@ class Stage:
         settings: Mapping[str, object] | None = None,
     ) -> Server:
         """A server that was not started yet. ``blocks`` None: those of the backend."""
-        made = Server(
+        made = self.kind(
             self.folder / "data",
             database=self.backend.database,
             blocks=blocks or self.backend.blocks,

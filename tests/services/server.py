@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
+
+from filestore import failpoints
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_SOURCES: Final = (_ROOT, _ROOT / "chunker", _ROOT / "gc")
+SOURCES: Final = (_ROOT, _ROOT / "chunker", _ROOT / "gc")
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 30.0
 _TIE: Final = """
@@ -27,12 +29,23 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
+class Process(Protocol):
+    """A process of the service, as :class:`subprocess.Popen` has it; ``stdout`` is bytes."""
+
+    pid: int
+    stdout: Any
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
 class Server:
     """One ``filestore serve`` at a time over the same data.
 
     With port 0 ``url`` is another one after each start. ``settings`` are named ``section.key``;
     ``environment`` holds further variables, such as keys. No setting of the surroundings
-    reaches the service.
+    reaches the service. ``failpoint`` says where the next start is to end, if anywhere.
     """
 
     def __init__(
@@ -48,12 +61,13 @@ class Server:
         self.data = data
         self.url = ""
         self.starts = 0
+        self.failpoint = ""
         self._command = ["serve", "--data", str(data), "--listen", f"127.0.0.1:{port}"]
         self._command += [] if database is None else ["--database", database]
         self._command += [] if blocks is None else ["--blocks", blocks]
         self._environment = _environment(settings or {}, environment or {})
         self._log = data.with_name(f"{data.name}.log")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def __repr__(self) -> str:
         state = f"pid {self.pid} at {self.url}" if self.is_running else "not running"
@@ -107,15 +121,9 @@ class Server:
         self.starts += 1
         self._forget()
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tied([sys.executable, "-m", "filestore", *self._command]),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-                cwd=self.data.parent,
-                start_new_session=True,  # Ctrl-C is for pytest
-            )
+        environment = self._environment | {failpoints.VARIABLE: self.failpoint}
+        with self._log.open("ab", buffering=0) as log:
+            self._process = self._begin(self._command, environment, log.fileno())
 
     def kill(self) -> int:
         """Ends it as a power cut would; the exit code. Harmless if it does not run."""
@@ -142,6 +150,17 @@ class Server:
     def tail(self, lines: int = 30) -> str:
         """The end of its log."""
         return "\n".join(self.log.splitlines()[-lines:])
+
+    def _begin(self, command: Sequence[str], environment: dict[str, str], log: int) -> Process:
+        """A process whose standard error is ``log``."""
+        return subprocess.Popen(
+            tied([sys.executable, "-m", "filestore", *command]),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            cwd=self.data.parent,
+            start_new_session=True,  # Ctrl-C is for pytest
+        )
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None, "the service was never started"
@@ -180,7 +199,7 @@ def tied(command: Sequence[str]) -> list[str]:
 
 def _environment(settings: Mapping[str, object], extra: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if not name.startswith("FILESTORE_")}
-    found["PYTHONPATH"] = os.pathsep.join(map(str, _SOURCES))
+    found["PYTHONPATH"] = os.pathsep.join(map(str, SOURCES))
     for name, value in settings.items():
         found[f"FILESTORE_{name.replace('.', '__').upper()}"] = str(value)
     return {**found, **extra}

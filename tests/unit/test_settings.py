@@ -93,6 +93,7 @@ def test_variables_of_others_and_empty_ones_are_no_settings() -> None:
         "FILESTORE_E2E_SIZE": "1",
         "FILESTORE_CRASH_ROUNDS": "1",
         "FILESTORE_CRASH_SEED": "1",
+        "FILESTORE_FAILPOINT": "*:1",
         "FILESTORE_DATABASE": "",
     }
     assert load(environ=environ) == Settings()
