@@ -218,7 +218,7 @@ class Reader:
             size = 2 * max(filling.size, beside) + beside
             self._taking = asyncio.create_task(self._budget.take(size))
             try:
-                filling.grant = await self._taking
+                grant = await self._taking
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if self._filling is filling or (task is not None and task.cancelling()):
@@ -226,4 +226,8 @@ class Reader:
                 return
             finally:
                 self._taking = None
+            if self._filling is not filling:
+                grant.release()
+                return
+            filling.grant = grant
         self._target = max(self._target, beside)
