@@ -85,10 +85,11 @@ class Bench:
         }
         if self.place.service is not None:
             await self.place.watch()
-        said["rounds"] = [await self._round(one) for one in rounds]
+        said["rounds"] = [_told(await self._round(one)) for one in rounds]
         task = self._task("fsck")
-        said |= await beside.run_apart(task)
-        return said | await beside.run_apart(replace(task, do=["scrub"], seconds=self.seconds * 4))
+        said |= _told(await beside.run_apart(task))
+        scrub = replace(task, do=["scrub"], seconds=self.seconds * 4)
+        return said | _told(await beside.run_apart(scrub))
 
     async def _round(self, one: Round) -> dict[str, Any]:
         some = one.files.start + max(1, len(one.files) // ALONE_PART)
@@ -131,6 +132,12 @@ class Bench:
 
     def _task(self, do: str) -> Task:
         return Task(self.place.url, [do], self.shape.seed, streams=self.streams)
+
+
+def _told(said: dict[str, Any]) -> dict[str, Any]:
+    """The same, after a word to who waits: all of it takes a quarter of an hour."""
+    print(json.dumps(said), file=sys.stderr, flush=True)
+    return said
 
 
 def _lock_waits(waits: Sequence[float]) -> dict[str, Any]:

@@ -55,16 +55,29 @@ class Look(Generic[T]):
 
         Takes no lock.
         """
+        if tx.dialect.name == "postgresql":
+            # After some pages it would go on with one plan for any bounds, made for a large part
+            # of the table: at 2 million blocks 5 s a page instead of 20 ms.
+            await tx.execute(sa.text("SET LOCAL plan_cache_mode = force_custom_plan"))
         last = await self._last(tx, after, rows)
-        where: sa.ColumnElement[bool] = self._whole > after
-        if last is not None:
-            where = sa.and_(where, self._whole <= last)
-        return last, await self.find(tx, where)
+        return last, await self.find(tx, self._between(after, last))
 
     async def again(self, tx: Tx, names: Sequence[Any]) -> list[T]:
         """What of these is wrong, seen in a new statement under their locks."""
         await self.hold(tx, names)
         return await self.find(tx, self._named(names))
+
+    def _between(self, after: Any, last: Any | None) -> sa.ColumnElement[bool]:
+        """Behind ``after`` and up to ``last``. By the first part also alone: PostgreSQL cannot
+        tell how many pairs lie between two, and takes them for a quarter of the table."""
+        bounds = [self._whole > after]
+        if last is not None:
+            bounds.append(self._whole <= last)
+        if len(self.key) > 1:
+            bounds.append(self.key[0] >= after[0])
+            if last is not None:
+                bounds.append(self.key[0] <= last[0])
+        return sa.and_(*bounds)
 
     def _named(self, names: Sequence[Any]) -> sa.ColumnElement[bool]:
         """By the first part also alone: for pairs SQLite would read the whole table."""

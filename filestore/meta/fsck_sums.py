@@ -178,16 +178,19 @@ async def _wrong_uploads(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongSiz
 
 
 async def _wrong_counters(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongCounters]:
+    wanted = sa.select(groups.c.id).where(where)
     held = (
-        sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
-        .join(entries, entries.c.id == versions.c.entry_id)
-        .where(entries.c.group_id == groups.c.id)
-        .scalar_subquery()
+        sa.select(entries.c.group_id, sa.func.sum(versions.c.size).label("size"))
+        .join(versions, versions.c.entry_id == entries.c.id)
+        .where(entries.c.group_id.in_(wanted))
+        .group_by(entries.c.group_id)
+        .subquery("held")
     )
     running = (
-        sa.select(sa.func.coalesce(sa.func.sum(uploads.c.reserved), 0))
-        .where(uploads.c.group_id == groups.c.id, uploads.c.state == UploadState.OPEN)
-        .scalar_subquery()
+        sa.select(uploads.c.group_id, sa.func.sum(uploads.c.reserved).label("size"))
+        .where(uploads.c.group_id.in_(wanted), uploads.c.state == UploadState.OPEN)
+        .group_by(uploads.c.group_id)
+        .subquery("running")
     )
     sums = (
         sa.select(
@@ -195,8 +198,13 @@ async def _wrong_counters(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongCo
             groups.c.name,
             groups.c.used,
             groups.c.reserved,
-            held.label("versions"),
-            running.label("uploads"),
+            sa.func.coalesce(held.c.size, 0).label("versions"),
+            sa.func.coalesce(running.c.size, 0).label("uploads"),
+        )
+        .select_from(
+            groups.outerjoin(held, held.c.group_id == groups.c.id).outerjoin(
+                running, running.c.group_id == groups.c.id
+            )
         )
         .where(where)
         .subquery("sums")
