@@ -95,7 +95,7 @@ MUTANTS: Final = (
             ),
             Change(
                 "filestore/meta/gc.py",
-                "    mine = sa.select(blocks.c.id).where(blocks.c.id.in_(list(locked)))\n"
+                "    mine = sa.select(blocks.c.id).where(among(blocks.c.id, list(locked)))\n"
                 "    held = await tx.scalars("
                 "mine.order_by(blocks.c.id).with_for_update(skip_locked=True))\n",
                 "",
@@ -145,11 +145,11 @@ MUTANTS: Final = (
         (
             Change(
                 "gc/filestore_gc/sweeping.py",
-                "                stepped = await self._step(ids)\n",
-                "                doomed = [one for one in tasks"
+                "            for some in self._strides(ids):\n",
+                "            doomed = [one for one in tasks"
                 " if verdicts[one.block_id] is Verdict.DOOM]\n"
-                "                await self._store.remove([key_of(one) for one in doomed])\n"
-                "                stepped = await self._step(ids)\n",
+                "            await self._store.remove([key_of(one) for one in doomed])\n"
+                "            for some in self._strides(ids):\n",
             ),
         ),
         ("tests/unit/test_gc_faults.py::test_no_object_goes_before_its_row_says_so_to_everybody",),
