@@ -147,11 +147,11 @@ class Reference:
         files = self.groups[group].files
         if source not in files:
             return NotFound
-        if target in files:
-            return Exists
         data = files[source].versions[-1]
         if not self.has_room(group, len(data)):
             return QuotaExceeded
+        if target in files:
+            return Exists
         files[target] = File([data])
         return None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import seed, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from filestore.blocks.memory import MemoryStore
@@ -22,6 +22,9 @@ from tests.services.postgres import PostgresService
 
 EXAMPLES: Final = int(os.environ.get("FILESTORE_MACHINE_EXAMPLES", "6"))
 STEPS: Final = int(os.environ.get("FILESTORE_MACHINE_STEPS", "80"))
+IS_LONG: Final = "FILESTORE_MACHINE_EXAMPLES" in os.environ
+PHASES: Final = tuple(Phase) if IS_LONG else (Phase.reuse, Phase.generate)
+"""Making a failed history shorter takes minutes: a short run shows it as it was."""
 
 
 def _run(make_site: Callable[[], Site]) -> None:
@@ -32,7 +35,7 @@ def _run(make_site: Callable[[], Site]) -> None:
 
     number = int(os.environ.get("FILESTORE_MACHINE_SEED", secrets.randbits(32)))
     print(f"FILESTORE_MACHINE_SEED={number}")
-    bounds = settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
+    bounds = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, phases=PHASES)
     run_state_machine_as_test(seed(number)(Machine), settings=bounds)
 
 
