@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+import sqlalchemy as sa
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -36,6 +38,7 @@ from filestore.meta import fsck  # noqa: E402
 from filestore.meta.database import Database, Tx, open_database  # noqa: E402
 from filestore.meta.instance import find_instance  # noqa: E402
 from filestore.meta.processes import insert_process, note_alive  # noqa: E402
+from filestore.meta.tables import gc_queue  # noqa: E402
 from filestore.model import Actor, BlockState, Protocol  # noqa: E402
 from filestore.names import parse_name  # noqa: E402
 from filestore.settings import Settings, load  # noqa: E402
@@ -183,10 +186,22 @@ class Uploads:
         return time.time_ns()
 
 
+@dataclass
+class Course:
+    """How uploads go: ``said`` at their end, of what came behind the last ``begin``."""
+
+    timed: TimedDatabase
+    said: dict[str, Any] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        self.timed.figures = Figures()
+
+
 @contextlib.asynccontextmanager
-async def uploading(task: Task, db: Database) -> AsyncIterator[dict[str, Any]]:
-    """Uploads while the block runs; at its end their figures are in what this gives."""
-    timed, until, said = TimedDatabase(db), asyncio.Event(), dict[str, Any]()
+async def uploading(task: Task, db: Database) -> AsyncIterator[Course]:
+    """Uploads while the block runs."""
+    timed, until = TimedDatabase(db), asyncio.Event()
+    course = Course(timed)
     process_id = await db.transact(partial(insert_process, host="bench", pid=os.getpid()))
     settings, store = _settings(task), NullStore(db)
     async with running_hot_path(settings, timed, store, process_id, params=SMALL) as hot:
@@ -194,26 +209,35 @@ async def uploading(task: Task, db: Database) -> AsyncIterator[dict[str, Any]]:
         running = asyncio.create_task(uploads.run(until))
         beat = asyncio.create_task(_beat(db, process_id))
         try:
-            yield said
+            yield course
         finally:
             until.set()
             await running
             beat.cancel()
-    said |= timed.figures.report() | {"uploads": uploads.done}
+    course.said |= timed.figures.report() | {"uploads": uploads.done}
 
 
 async def upload_for(task: Task, db: Database) -> dict[str, Any]:
     """The figures of uploads beside nothing else."""
-    async with uploading(task, db) as said:
+    async with uploading(task, db) as course:
+        await asyncio.sleep(task.seconds / 2)
+        course.begin()
         await asyncio.sleep(task.seconds)
-    return said
+    return course.said
 
 
-async def collect(task: Task, db: Database) -> dict[str, Any]:
-    """One collection with the settings of a service, except that nothing is rationed."""
+async def collect(task: Task, db: Database, begin: Callable[[], None]) -> dict[str, Any]:
+    """One collection with the settings of a service, except that nothing is rationed.
+
+    A small one goes before it, so that statements are compiled and pages are in memory.
+    """
     timed = TimedDatabase(db)
     process_id = await db.transact(partial(insert_process, host="bench", pid=os.getpid()))
     collector = make_collector(_settings(task), timed, await _marked(db), process_id)
+    await collector.run_once(grace_s=0)
+    await db.transact(_let_all_be_due)
+    begin()
+    timed.figures = Figures()
     before, began, cpu = _peak(), time.perf_counter(), time.process_time()
     report = await collector.run_once(grace_s=0)
     seconds = time.perf_counter() - began
@@ -226,6 +250,10 @@ async def collect(task: Task, db: Database) -> dict[str, Any]:
         "cpu_s": round(time.process_time() - cpu, 2),
         "memory_mib": {"before": before, "peak": _peak()},
     }
+
+
+async def _let_all_be_due(tx: Tx) -> None:
+    await tx.execute(sa.update(gc_queue).values(queued_at=0))
 
 
 async def check(task: Task, db: Database) -> dict[str, Any]:
@@ -314,27 +342,34 @@ async def run(task: Task) -> dict[str, Any]:
     db = await open_database(task.url)
     try:
         if "collect" in task.do:
-            async with contextlib.AsyncExitStack() as stack:
-                said: dict[str, Any] = {}
-                if "uploads" in task.do:
-                    said = await stack.enter_async_context(uploading(task, db))
-                collected = await collect(task, db)
-            return {"collect": collected, "uploads": said}
+            if "uploads" not in task.do:
+                return {"collect": await collect(task, db, _say_begin)}
+            async with uploading(task, db) as course:
+                collected = await collect(task, db, course.begin)
+            return {"collect": collected, "uploads": course.said}
         (name,) = task.do
         return {name: await {"uploads": upload_for, "fsck": check, "scrub": scrub}[name](task, db)}
     finally:
         await db.close()
 
 
-async def run_apart(task: Task) -> dict[str, Any]:
-    """The same in a process of its own."""
+def _say_begin() -> None:
+    print("{}", flush=True)
+
+
+async def run_apart(task: Task, begin: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """The same in a process of its own. ``begin``: called when it is warm."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, __file__, json.dumps(asdict(task)), stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await child.communicate()
-    if child.returncode:
+    assert child.stdout is not None
+    found: dict[str, Any] = {}
+    while line := await child.stdout.readline():
+        found = json.loads(line)
+        if not found:
+            begin()
+    if await child.wait():
         raise RuntimeError(f"{', '.join(task.do)} failed; its error is above")
-    found: dict[str, Any] = json.loads(said)
     return found
 
 

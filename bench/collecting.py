@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench import beside  # noqa: E402
 from bench.beside import Task  # noqa: E402
-from bench.filling import STREAMS, Round, Shape, connect, fill, queue  # noqa: E402
+from bench.filling import STREAMS, WARM_PART, Round, Shape, connect, fill, queue  # noqa: E402
 from filestore.meta.database import open_database  # noqa: E402
 from tests.services.postgres import PostgresService, postgres  # noqa: E402
 
@@ -99,15 +99,13 @@ class Bench:
         alone_said |= _lock_waits(self.place.waits()[before:])
         await queue(self.place.url, one.ids)
         together = replace(alone, files=(some, one.files.stop), do=["collect", "uploads"])
-        before = len(self.place.waits())
         said = await self._together(together)
-        said["uploads"] |= _lock_waits(self.place.waits()[before:])
         collected = said["collect"]
         return {
-            "orphans": len(one.ids),
+            "orphans": len(one.ids),  # of which a few are collected to become warm
             "blocks_per_s": round(collected["freed"] / collected["seconds"]),
             "cpu_ms_per_block": round(collected["cpu_s"] * 1000 / max(1, collected["freed"]), 2),
-            "kept": len(one.ids) - collected["freed"],
+            "kept": len(one.ids) * (WARM_PART - 1) // WARM_PART - collected["freed"],
             "collect": collected,
             "alone": alone_said,
             "beside": said["uploads"],
@@ -124,11 +122,18 @@ class Bench:
             return await beside.run_apart(task)
         db = await open_database(self.place.uploads_url)
         try:
-            async with beside.uploading(task, db) as uploads:
-                said = await beside.run_apart(replace(task, do=["collect"]))
+            async with beside.uploading(task, db) as course:
+                before = 0
+
+                def begin() -> None:
+                    nonlocal before
+                    before = len(self.place.waits())
+                    course.begin()
+
+                said = await beside.run_apart(replace(task, do=["collect"]), begin)
         finally:
             await db.close()
-        return said | {"uploads": uploads}
+        return said | {"uploads": course.said | _lock_waits(self.place.waits()[before:])}
 
     def _task(self, do: str) -> Task:
         return Task(self.place.url, [do], self.shape.seed, streams=self.streams)

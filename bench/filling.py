@@ -34,6 +34,8 @@ FILE_SIZE: Final = 32 * KIB
 """Some 14 blocks of the small parameters: as many as an upload of real files records at once."""
 QUOTA: Final = 2**50
 
+WARM_PART: Final = 50
+
 _GROUPS: Final = 100
 _BLOCK_SIZES: Final = (MIB // 2, MIB, 2 * MIB, 4 * MIB)
 _DAY_US: Final = 86_400_000_000
@@ -226,9 +228,13 @@ async def fill(url: str, shape: Shape) -> list[Round]:
 
 
 async def queue(url: str, ids: Sequence[int]) -> None:
-    """Asks the collector to look at the blocks, as the reaper does."""
+    """Asks the collector to look at the blocks, as the reaper does: at one in :data:`WARM_PART`
+    now, and at the others in a run after that of now."""
     now = time.time_ns() // 1000
-    rows = ((block, now, "released", now, _id("grp", block % _GROUPS)) for block in ids)
+    rows = (
+        (block, now, "released", now + _DAY_US * bool(number % WARM_PART), _id("grp", block % 100))
+        for number, block in enumerate(ids)
+    )
     columns = ["block_id", "not_before", "reason", "queued_at", "group_id"]
     if url.startswith("sqlite"):
         await asyncio.to_thread(_queue_sqlite, str(make_url(url).database), columns, rows)

@@ -8,9 +8,12 @@ from typing import Final
 TARGET_S: Final = 0.03
 """How long a transaction is to hold its locks at most: an upload that wants one of its blocks,
 or on SQLite the turn to write, waits for its end, and is to wait less than 50 ms."""
-LEAST: Final = 20
-"""Blocks of a transaction where even that takes longer: then it is the statements' number that
-costs, as with a database far away, and fewer blocks would only take more of them."""
+LEAST: Final = 40
+"""Blocks of a transaction where even that takes longer: then it is the number of statements that
+costs, as on a busy machine or with a database far away, and fewer blocks would take more."""
+LANES: Final = 2
+"""Transactions of a process at once: while one is at the database, another is worked on here.
+More would only hold their locks for longer, since all take turns in one thread."""
 
 
 class Pace:

@@ -24,7 +24,7 @@ from filestore.meta.gc import Task
 from filestore.model import BlockState
 from filestore_gc.guards import CollectorStore, raise_epoch
 from filestore_gc.judging import Terms, Verdict, is_removable, judge
-from filestore_gc.pacing import Pace, Stride
+from filestore_gc.pacing import LANES, Pace, Stride
 from filestore_gc.report import Alarm, Problem, Tally
 from filestore_gc.stepping import BATCH, Settled, Stepped, name_of, put_off, settle, step
 
@@ -93,6 +93,7 @@ class Sweep:
         self._sleep = sleep
         self._clock = clock
         self._stride = Stride(BATCH)
+        self._lanes = asyncio.Semaphore(LANES)
         self._workers = asyncio.Semaphore(1 if db.is_sqlite else way.workers)
         self._may_doom = False
         self._failures = 0
@@ -205,9 +206,10 @@ class Sweep:
             began = self._clock()  # waiting for the turn is not holding it
             return await act(tx)
 
-        result = await self._db.transact(timed)
-        self._stride.note(self._clock() - began)
-        return result
+        async with self._lanes:
+            result = await self._db.transact(timed)
+            self._stride.note(self._clock() - began)
+            return result
 
     async def _put_off(self, tasks: Sequence[Task], err: StoreError) -> None:
         self._failures += 1
