@@ -74,17 +74,16 @@ async def _delete(call: Call) -> web.Response:
         _check_may_purge(call)
     guard = _guard(call, path, write=True)
     db = call.services.db
-    if is_permanent:
-        await tree.remove_all(db, call.actor, call.group.id, path, guard)
-        reached("file.deleted")
-        return no_content()
 
     async def act(tx: Tx) -> None:
         if guard is not None:
             await guard(tx)
         await tree.put_in_trash(tx, call.actor, call.group.id, path)
 
-    await db.transact(act)
+    if is_permanent:
+        await tree.remove_all(db, call.actor, call.group.id, path, guard)
+    else:
+        await db.transact(act)
     reached("file.deleted")
     return no_content()
 

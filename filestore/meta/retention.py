@@ -6,6 +6,7 @@ all versions stay. The current version always stays.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -22,17 +23,19 @@ class Removed:
     content_ids: list[int]
 
 
+_HAS_RULE: Final = sa.or_(groups.c.versions_keep > 0, groups.c.versions_keep_s > 0)
+
+
 def is_version_due() -> sa.ColumnElement[bool]:
     """That a row of ``versions`` joined with ``entries`` and ``groups`` is not kept any more.
 
     Numbers have no gaps among the versions that are left, because only the oldest ever go.
     """
     kept_us = groups.c.versions_keep_s * sa.literal(1_000_000, sa.BigInteger)
-    has_rule = sa.or_(groups.c.versions_keep > 0, groups.c.versions_keep_s > 0)
     is_beyond = versions.c.number <= entries.c.last_number - groups.c.versions_keep
     is_old = versions.c.superseded_at + kept_us <= now_us()
     return sa.and_(
-        has_rule,
+        _HAS_RULE,
         versions.c.superseded_at.is_not(None),
         versions.c.number < entries.c.current_number,
         sa.or_(groups.c.versions_keep == 0, is_beyond),
@@ -49,8 +52,10 @@ def due_versions() -> sa.Join:
 async def due_files(tx: Tx, *, after: str, limit: int) -> list[tuple[str, str]]:
     """(entry, group) of files behind entry ``after`` with versions that are not kept, by id.
 
-    Costs a walk over the versions that were replaced, in groups with a rule.
+    Costs a walk over the versions that were replaced, where any group has a rule.
     """
+    if await tx.scalar(sa.select(groups.c.id).where(_HAS_RULE).limit(1)) is None:
+        return []
     rows = await tx.execute(
         sa.select(entries.c.id, entries.c.group_id)
         .select_from(due_versions())

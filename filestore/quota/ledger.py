@@ -158,6 +158,8 @@ async def _refusal(tx: Tx, move: Move) -> Exception:
         limit=group.quota_limit,
         used=group.used,
         reserved=group.reserved,
+        freeable=0,
+        freeable_versions=0,
     )
     return LateRefusal(partial(_explain, group_id=move.group_id, refused=refused))
 

@@ -87,7 +87,6 @@ async def test_a_second_upload_is_a_second_version(admin: Cli, team: str, note: 
 
     assert sorted(version["size"] for version in versions) == [3, 6]
     assert "in their older versions      3 B" in (await admin.run("quota", "show", team)).out
-    assert (await admin.run("versions", note)).out.count("\n") == 3
     assert (await admin.run("versions", "ls", note)).out.count("\n") == 3
     assert "version 3 now" in (await admin.run("versions", "restore", note, "1")).out
     await admin.json("versions", "rm", note, "1")
