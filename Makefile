@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e crash machine soak mutants check format bench bench-gc settings wheel clean
+.PHONY: help run test main-job e2e crash machine soak mutants check format bench bench-gc settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
@@ -24,7 +24,10 @@ run: $(READY)  ## starts the service on 127.0.0.1:8080, data in ./filestore-data
 	$(BIN)/filestore serve $(ARGS)
 
 test: $(READY)  ## all tests but the long ones, on SQLite, PostgreSQL, disk, SeaweedFS, MinIO
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/e2e --ignore=tests/crash $(ARGS)
+
+main-job: $(READY)  ## the main job with real clients, and crashes: in small, some minutes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/e2e tests/crash $(ARGS)
 
 e2e: $(READY)  ## the long ones: the main job at full size
 	$(BIN)/python -m pytest -m e2e $(ARGS)

@@ -1,5 +1,7 @@
 """What all tests share: services from outside, and the marker ``needs``."""
 
+import gc
+
 import hypothesis
 import pytest
 import structlog
@@ -25,6 +27,12 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are collected and stay: Python need not look through them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
