@@ -95,6 +95,28 @@ class Protocol(StrEnum):
     BLOCKS = "blocks"
 
 
+class UploadPart(StrEnum):
+    """What concatenation makes of an upload. Source: tus 1.0.0, Concatenation."""
+
+    PARTIAL = "partial"
+    FINAL = "final"
+
+
+class AccountKind(StrEnum):
+    """Whose counters a row of ``groups`` holds."""
+
+    GROUP = "group"
+    POOL = "pool"
+
+
+class DeliveryState(StrEnum):
+    """One event for one webhook; only the first is not the end."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class Codec(StrEnum):
     """How a block's bytes are stored; the hash is always that of the plain bytes."""
 
@@ -112,6 +134,9 @@ class Cause(StrEnum):
     MOVE_IN = "move-in"
     MOVE_OUT = "move-out"
     PURGE = "purge"
+    RESTORE = "restore"
+    EXPIRE = "expire"
+    PROMOTE = "promote"
     CORRECT = "correct"
 
 

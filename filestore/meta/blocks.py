@@ -10,9 +10,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from filestore.meta.columns import Number
 from filestore.meta.database import Tx
 from filestore.meta.plans import among
-from filestore.meta.tables import Number, blocks, gc_queue, now_us
+from filestore.meta.tables import blocks, gc_queue, now_us
 from filestore.model import BlockState, Codec
 
 

@@ -1,13 +1,10 @@
 """The schema, said once for PostgreSQL and SQLite.
 
-What must always be true is a constraint here, not a habit of the code. Times are
-microseconds since the epoch, in UTC, taken from the database (:func:`now_us`). Ids that
-people see are text (``filestore.ids``); contents and blocks also have short numbers that
-are never reused and never leave the service.
+What must always be true is a constraint here, not a habit of the code; what is only ever added
+to is guarded by triggers (``meta.triggers``). Times are microseconds since the epoch, in UTC,
+taken from the database (:func:`now_us`). Ids that people see are text (``filestore.ids``);
+contents and blocks also have short numbers that are never reused and never leave the service.
 """
-
-from enum import StrEnum
-from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -18,19 +15,23 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
-    Table,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
+from filestore.meta.columns import Number, at_least_0, id_, number, one_of, ref, table, time
+from filestore.meta.columns import metadata as metadata
+from filestore.meta.columns import now_us as now_us
+from filestore.meta.hook_tables import webhook_deliveries as webhook_deliveries
+from filestore.meta.hook_tables import webhooks as webhooks
+from filestore.meta.quota_tables import journal_seals as journal_seals
+from filestore.meta.quota_tables import member_accounts as member_accounts
+from filestore.meta.quota_tables import quota_journal as quota_journal
 from filestore.model import (
     MAX_BLOCK_SIZE,
+    AccountKind,
     BlockState,
     Codec,
     ContentState,
@@ -38,146 +39,87 @@ from filestore.model import (
     JobState,
     Protocol,
     Role,
+    UploadPart,
     UploadState,
 )
 
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-Number: Final = BigInteger().with_variant(Integer, "sqlite")
-"""64 bits. SQLite's INTEGER is that wide, and only INTEGER makes a row id."""
-
-
-class now_us(FunctionElement[int]):
-    """The database's clock at the start of the statement: microseconds since the epoch."""
-
-    inherit_cache = True
-    type = BigInteger()
-
-
-@compiles(now_us, "postgresql")
-def _now_postgresql(element: now_us, compiler: SQLCompiler, **kw: Any) -> str:
-    return "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)"
-
-
-@compiles(now_us, "sqlite")
-def _now_sqlite(element: now_us, compiler: SQLCompiler, **kw: Any) -> str:
-    return (
-        "(CAST(strftime('%s', 'now') AS INTEGER) * 1000000"
-        " + CAST(substr(strftime('%f', 'now'), 4, 3) AS INTEGER) * 1000)"
-    )
-
-
-def _one_of(column: str, words: type[StrEnum], name: str) -> CheckConstraint:
-    listed = ", ".join(f"'{word}'" for word in words)
-    return CheckConstraint(f"{column} IN ({listed})", name=name)
-
-
-def _id(name: str = "id") -> Column[str]:
-    return Column(name, String(40), primary_key=True)
-
-
-def _number() -> Column[int]:
-    return Column("id", Number, primary_key=True, autoincrement=True)
-
-
-def _ref(name: str, target: str, *, null: bool = False, key: bool = False) -> Column[str]:
-    """A foreign key that refuses the removal of what it names."""
-    return Column(
-        name,
-        String(40),
-        ForeignKey(target, ondelete="RESTRICT"),
-        nullable=null,
-        primary_key=key,
-    )
-
-
-def _at_least_0(name: str) -> Column[int]:
-    """A number that was added to a table later, so its CHECK is said with the column: SQLite
-    can add nothing else."""
-    return Column(
-        name,
-        BigInteger,
-        CheckConstraint(f"{name} >= 0", name=name),
-        nullable=False,
-        server_default=text("0"),
-    )
-
-
-def _time(name: str, *, null: bool = False) -> Column[int]:
-    return Column(name, BigInteger, nullable=null, server_default=None if null else now_us())
-
-
-def _table(name: str, *items: Any, **kw: Any) -> Table:
-    return Table(name, metadata, *items, sqlite_autoincrement=_has_number(items), **kw)
-
-
-def _has_number(items: tuple[Any, ...]) -> bool:
-    return any(isinstance(item, Column) and item.autoincrement is True for item in items)
-
-
-instance = _table(
+instance = table(
     "instance",
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("store_id", String(40), nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    _time("created_at"),
+    time("created_at"),
+    Column("pool_bytes", BigInteger, CheckConstraint("pool_bytes >= 0", name="pool_bytes")),
+    Column(
+        "overcommit_percent",
+        BigInteger,
+        CheckConstraint("overcommit_percent >= 0", name="overcommit_percent"),
+    ),
     CheckConstraint("id = 1", name="single"),
     CheckConstraint("epoch >= 0", name="epoch"),
 )
-"""One row: ties this database to its store, whose identity object carries the same epoch."""
+"""One row: ties this database to its store, whose identity object carries the same epoch.
 
-processes = _table(
+``pool_bytes``: what the site has for all groups; null: not said. The limits of all groups together
+may be ``overcommit_percent`` of it; null: any."""
+
+processes = table(
     "processes",
-    _id(),
+    id_(),
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
-    _time("started_at"),
-    _time("seen_at"),
-    _time("ended_at", null=True),
+    time("started_at"),
+    time("seen_at"),
+    time("ended_at", null=True),
 )
 """Server processes. One whose ``seen_at`` is old is dead, and so are its unfinished blocks."""
 
-domains = _table(
+domains = table(
     "domains",
     Column("id", String(40), primary_key=True),
-    _time("created_at"),
+    time("created_at"),
     CheckConstraint("length(id) BETWEEN 1 AND 40", name="id"),
 )
 """Dedup domains: groups in one domain store identical blocks once. The id is in object keys."""
 
-users = _table(
+users = table(
     "users",
-    _id(),
+    id_(),
     Column("name", Text, nullable=False),
     Column("name_key", Text, nullable=False, unique=True),
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
-    _time("created_at"),
-    _time("disabled_at", null=True),
+    time("created_at"),
+    time("disabled_at", null=True),
 )
 
-groups = _table(
+groups = table(
     "groups",
-    _id(),
+    id_(),
     Column("name", Text, nullable=False),
     Column("name_key", Text, nullable=False),
-    _ref("domain_id", "domains.id"),
+    ref("domain_id", "domains.id"),
     Column("quota_limit", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False, server_default=text("0")),
     Column("reserved", BigInteger, nullable=False, server_default=text("0")),
     Column("journal_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("trash_retention_s", BigInteger, nullable=False),
-    _time("created_at"),
-    _time("deleted_at", null=True),
-    _at_least_0("versions_keep"),
-    _at_least_0("versions_keep_s"),
+    time("created_at"),
+    time("deleted_at", null=True),
+    at_least_0("versions_keep"),
+    at_least_0("versions_keep_s"),
+    Column(
+        "kind",
+        String(8),
+        one_of("kind", AccountKind, "kind"),
+        nullable=False,
+        server_default=text("'group'"),
+    ),
+    at_least_0("files"),
+    at_least_0("reserved_files"),
+    Column("files_limit", BigInteger, CheckConstraint("files_limit >= 0", name="files_limit")),
+    Column("soft_limit", BigInteger, CheckConstraint("soft_limit >= 0", name="soft_limit")),
+    Column("overflows", Boolean, nullable=False, server_default=text("false")),
+    at_least_0("warned_percent"),
     CheckConstraint("deleted_at IS NULL OR (used = 0 AND reserved = 0)", name="deleted_is_empty"),
     CheckConstraint("quota_limit >= 0", name="quota_limit"),
     CheckConstraint("used >= 0", name="used"),
@@ -195,46 +137,52 @@ groups = _table(
 """A deleted group's row stays, for its journal; it holds nothing. ``used + reserved <=
 quota_limit`` is guarded by the statement that reserves, not by a CHECK: a limit may be
 lowered below what is used. ``versions_keep`` newest versions of a file are kept, and those
-that were replaced less than ``versions_keep_s`` seconds ago; 0 and 0: all of them."""
+that were replaced less than ``versions_keep_s`` seconds ago; 0 and 0: all of them.
 
-memberships = _table(
+``files`` counts files, those in the trash too, ``reserved_files`` the new ones of running uploads;
+``files_limit`` null: any number. ``soft_limit``: where warnings come to 100 %; null: the limit.
+``overflows``: what goes beyond it is accepted as temporary, on the account of the pool.
+``warned_percent``: the highest threshold that was warned of and is still crossed. A row of kind
+``pool`` is an account and no group: nobody sees it among groups, and it has no tree."""
+
+memberships = table(
     "memberships",
     Column("group_id", String(40), ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
-    _ref("user_id", "users.id", key=True),
+    ref("user_id", "users.id", key=True),
     Column("role", String(16), nullable=False),
-    _time("created_at"),
-    _one_of("role", Role, "role"),
+    time("created_at"),
+    one_of("role", Role, "role"),
     Index("ix_memberships_user_id", "user_id"),
 )
 
-tokens = _table(
+tokens = table(
     "tokens",
-    _id(),
-    _ref("user_id", "users.id"),
+    id_(),
+    ref("user_id", "users.id"),
     Column("name", Text, nullable=False),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("scopes", Text, nullable=False),
     Column("is_limited", Boolean, nullable=False, server_default=text("false")),
-    _time("created_at"),
-    _time("expires_at", null=True),
-    _time("last_used_at", null=True),
-    _time("revoked_at", null=True),
+    time("created_at"),
+    time("expires_at", null=True),
+    time("last_used_at", null=True),
+    time("revoked_at", null=True),
     CheckConstraint("length(hash) = 32", name="hash"),
     Index("ix_tokens_user_id", "user_id"),
 )
 """``is_limited``: the token counts only in its ``token_groups``, also when none is left."""
 
-token_groups = _table(
+token_groups = table(
     "token_groups",
     Column("token_id", String(40), ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True),
     Column("group_id", String(40), ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
     Index("ix_token_groups_group_id", "group_id"),
 )
 
-audit_log = _table(
+audit_log = table(
     "audit_log",
-    _number(),
-    _time("at"),
+    number(),
+    time("at"),
     Column("actor_id", String(40)),
     Column("token_id", String(40)),
     Column("request_id", String(40)),
@@ -244,14 +192,17 @@ audit_log = _table(
     Column("before", Text),
     Column("after", Text),
     Index("ix_audit_log_group_id", "group_id", "id"),
+    Index("ix_audit_log_actor_id", "actor_id", "id"),
+    Index("ix_audit_log_act", "act", "id"),
+    Index("ix_audit_log_at", "at"),
 )
 """Who did what, written in the transaction of the act. ``before`` and ``after`` are JSON.
 No foreign keys: the log outlives what it speaks of."""
 
-events = _table(
+events = table(
     "events",
-    _number(),
-    _time("at"),
+    number(),
+    time("at"),
     Column("kind", String(64), nullable=False),
     Column("group_id", String(40)),
     Column("payload", Text, nullable=False),
@@ -259,23 +210,23 @@ events = _table(
 )
 """The outbox for webhooks and pages, written in the transaction of the act."""
 
-entries = _table(
+entries = table(
     "entries",
-    _id(),
-    _ref("group_id", "groups.id"),
-    _ref("parent_id", "entries.id", null=True),
+    id_(),
+    ref("group_id", "groups.id"),
+    ref("parent_id", "entries.id", null=True),
     Column("kind", String(8), nullable=False),
     Column("name", Text, nullable=False),
     Column("name_key", Text, nullable=False),
     Column("name_fold", Text, nullable=False),
     Column("last_number", BigInteger, nullable=False, server_default=text("0")),
     Column("current_number", BigInteger),
-    _time("created_at"),
-    _time("changed_at"),
-    _time("deleted_at", null=True),
+    time("created_at"),
+    time("changed_at"),
+    time("deleted_at", null=True),
     Column("deleted_by", String(40)),
     Column("deleted_path", Text),
-    _one_of("kind", EntryKind, "kind"),
+    one_of("kind", EntryKind, "kind"),
     CheckConstraint("(kind = 'root') = (parent_id IS NULL)", name="parent"),
     CheckConstraint("kind <> 'root' OR deleted_at IS NULL", name="root_stays"),
     CheckConstraint("parent_id <> id", name="no_loop"),
@@ -312,11 +263,11 @@ entries = _table(
 """A group's tree. What goes to the trash is marked on itself alone; what lies below it goes
 out of sight with it."""
 
-contents = _table(
+contents = table(
     "contents",
-    _number(),
+    number(),
     Column("public_id", String(40), nullable=False, unique=True),
-    _ref("domain_id", "domains.id"),
+    ref("domain_id", "domains.id"),
     Column("state", String(16), nullable=False),
     Column("size", BigInteger),
     Column("blake3", LargeBinary(32)),
@@ -324,9 +275,9 @@ contents = _table(
     Column("avg_size", Integer, nullable=False),
     Column("max_size", Integer, nullable=False),
     Column("level", Integer, nullable=False),
-    _time("created_at"),
-    _time("completed_at", null=True),
-    _one_of("state", ContentState, "state"),
+    time("created_at"),
+    time("completed_at", null=True),
+    one_of("state", ContentState, "state"),
     CheckConstraint("size >= 0", name="size"),
     CheckConstraint("state <> 'complete' OR size IS NOT NULL", name="complete_has_size"),
     CheckConstraint("length(blake3) = 32", name="blake3"),
@@ -344,10 +295,10 @@ contents = _table(
     ),
 )
 
-blocks = _table(
+blocks = table(
     "blocks",
-    _number(),
-    _ref("domain_id", "domains.id"),
+    number(),
+    ref("domain_id", "domains.id"),
     Column("hash", LargeBinary(32), nullable=False),
     Column("generation", String(16), nullable=False),
     Column("size", Integer, nullable=False),
@@ -355,13 +306,13 @@ blocks = _table(
     Column("codec", String(8)),
     Column("key_id", Integer, nullable=False, server_default=text("0")),
     Column("state", String(16), nullable=False),
-    _ref("process_id", "processes.id", null=True),
-    _time("deadline_at", null=True),
-    _time("created_at"),
-    _time("state_at"),
-    _time("checked_at", null=True),
-    _one_of("state", BlockState, "state"),
-    _one_of("codec", Codec, "codec"),
+    ref("process_id", "processes.id", null=True),
+    time("deadline_at", null=True),
+    time("created_at"),
+    time("state_at"),
+    time("checked_at", null=True),
+    one_of("state", BlockState, "state"),
+    one_of("codec", Codec, "codec"),
     CheckConstraint("length(hash) = 32", name="hash"),
     CheckConstraint("length(generation) = 16", name="generation"),
     CheckConstraint(f"size BETWEEN 1 AND {MAX_BLOCK_SIZE}", name="size"),
@@ -403,7 +354,7 @@ blocks = _table(
     ),
 )
 
-content_blocks = _table(
+content_blocks = table(
     "content_blocks",
     Column(
         "content_id",
@@ -424,17 +375,24 @@ content_blocks = _table(
 goes, under a content that is ``building``: they are its pins. The offset orders the blocks of
 a content, so there is no separate sequence number that could disagree with it."""
 
-versions = _table(
+versions = table(
     "versions",
-    _id(),
-    _ref("entry_id", "entries.id"),
+    id_(),
+    ref("entry_id", "entries.id"),
     Column("number", BigInteger, nullable=False),
     Column("content_id", Number, ForeignKey("contents.id", ondelete="RESTRICT"), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("mime", Text, nullable=False),
-    _ref("author_id", "users.id", null=True),
-    _time("created_at"),
-    _time("superseded_at", null=True),
+    ref("author_id", "users.id", null=True),
+    time("created_at"),
+    time("superseded_at", null=True),
+    Column("pool_id", String(40)),
+    Column(
+        "expires_at",
+        BigInteger,
+        CheckConstraint("(expires_at IS NULL) = (pool_id IS NULL)", name="expires_at"),
+    ),
+    time("downloaded_at", null=True),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("size >= 0", name="size"),
     UniqueConstraint("entry_id", "number"),
@@ -446,14 +404,24 @@ versions = _table(
         postgresql_where=text("superseded_at IS NOT NULL"),
         sqlite_where=text("superseded_at IS NOT NULL"),
     ),
+    Index(
+        "ix_versions_expires_at",
+        "expires_at",
+        postgresql_where=text("expires_at IS NOT NULL"),
+        sqlite_where=text("expires_at IS NOT NULL"),
+    ),
+    Index("ix_versions_author_id", "author_id"),
 )
-"""``superseded_at``: when a newer version took the place of this one; null: it is the newest."""
+"""``superseded_at``: when a newer version took the place of this one; null: it is the newest.
+``pool_id``: the account that is charged in place of the group, until ``expires_at``: then the
+version goes. ``downloaded_at``: when it was last read, to about a day; null: never since it is
+written down."""
 
-uploads = _table(
+uploads = table(
     "uploads",
-    _id(),
-    _ref("group_id", "groups.id"),
-    _ref("user_id", "users.id"),
+    id_(),
+    ref("group_id", "groups.id"),
+    ref("user_id", "users.id"),
     Column("token_id", String(40)),
     Column("protocol", String(8), nullable=False),
     Column("content_id", Number, ForeignKey("contents.id", ondelete="SET NULL")),
@@ -467,16 +435,30 @@ uploads = _table(
     Column("length", BigInteger),
     Column("reserved", BigInteger, nullable=False, server_default=text("0")),
     Column("epoch", BigInteger, nullable=False, server_default=text("0")),
-    _ref("holder_id", "processes.id", null=True),
+    ref("holder_id", "processes.id", null=True),
     Column("state", String(16), nullable=False),
     Column("failure", String(32)),
     Column("version_id", String(40)),
-    _time("created_at"),
-    _time("changed_at"),
-    _time("expires_at"),
-    _time("expires_cap_at"),
-    _one_of("protocol", Protocol, "protocol"),
-    _one_of("state", UploadState, "state"),
+    time("created_at"),
+    time("changed_at"),
+    time("expires_at"),
+    time("expires_cap_at"),
+    Column(
+        "reserved_files",
+        BigInteger,
+        CheckConstraint(
+            "reserved_files BETWEEN 0 AND 1 AND (state = 'open' OR reserved_files = 0)",
+            name="reserved_files",
+        ),
+        nullable=False,
+        server_default=text("0"),
+    ),
+    Column("pool_id", String(40)),
+    Column("part", String(8), one_of("part", UploadPart, "part")),
+    Column("raw_concat", Text),
+    Column("idempotency_key", Text),
+    one_of("protocol", Protocol, "protocol"),
+    one_of("state", UploadState, "state"),
     CheckConstraint("byte_offset >= 0 AND byte_offset <= length", name="byte_offset"),
     CheckConstraint("length >= 0", name="length"),
     CheckConstraint("reserved >= 0", name="reserved"),
@@ -503,29 +485,20 @@ uploads = _table(
         postgresql_where=text("state = 'open'"),
         sqlite_where=text("state = 'open'"),
     ),
+    Index(
+        "uq_uploads_idempotency_key",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+        sqlite_where=text("idempotency_key IS NOT NULL"),
+    ),
 )
 """The row outlives completion, so that a lost answer can be asked again. ``content_id``
-becomes null only when the content is gone, which an open upload forbids."""
+becomes null only when the content is gone, which an open upload forbids. ``pool_id``: the account
+that holds the reservation in place of the group. ``part``: what Upload-Concat made of it."""
 
-quota_journal = _table(
-    "quota_journal",
-    Column("group_id", String(40), ForeignKey("groups.id", ondelete="RESTRICT"), primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    _time("at"),
-    Column("actor_id", String(40)),
-    Column("cause", String(16), nullable=False),
-    Column("ref", Text),
-    Column("delta_used", BigInteger, nullable=False),
-    Column("delta_reserved", BigInteger, nullable=False),
-    Column("used_after", BigInteger, nullable=False),
-    Column("reserved_after", BigInteger, nullable=False),
-    CheckConstraint("seq >= 1", name="seq"),
-    CheckConstraint("used_after >= 0", name="used_after"),
-    CheckConstraint("reserved_after >= 0", name="reserved_after"),
-    CheckConstraint("delta_used <> 0 OR delta_reserved <> 0", name="moves"),
-)
-
-gc_queue = _table(
+gc_queue = table(
     "gc_queue",
     Column(
         "block_id",
@@ -534,25 +507,25 @@ gc_queue = _table(
         primary_key=True,
         autoincrement=False,
     ),
-    _time("not_before"),
+    time("not_before"),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("reason", String(32), nullable=False),
-    _time("queued_at"),
+    time("queued_at"),
     Column("group_id", String(40)),
-    _time("removed_at", null=True),
+    time("removed_at", null=True),
     CheckConstraint("attempts >= 0", name="attempts"),
     Index("ix_gc_queue_not_before", "not_before"),
 )
 """Blocks that the collector is asked to look at. ``group_id``: whose upload brought the bytes,
 for reports only. ``removed_at``: when the store first said that the object is gone."""
 
-leases = _table(
+leases = table(
     "leases",
     Column("name", String(32), primary_key=True),
-    _ref("process_id", "processes.id", null=True),
+    ref("process_id", "processes.id", null=True),
     Column("turn", BigInteger, nullable=False),
-    _time("taken_at"),
-    _time("ended_at", null=True),
+    time("taken_at"),
+    time("ended_at", null=True),
     Column("result", String(16)),
     Column("report", Text),
     CheckConstraint("turn >= 1", name="turn"),
@@ -560,9 +533,9 @@ leases = _table(
 """Work that one process does at a time, and how its last turn ended. A holder that is dead
 (``processes``) has let go."""
 
-jobs = _table(
+jobs = table(
     "jobs",
-    _id(),
+    id_(),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("parameters", Text, nullable=False),
@@ -572,13 +545,13 @@ jobs = _table(
     Column("actor_id", String(40)),
     Column("token_id", String(40)),
     Column("request_id", String(40)),
-    _ref("process_id", "processes.id", null=True),
-    _time("created_at"),
-    _time("started_at", null=True),
-    _time("seen_at", null=True),
-    _time("cancelled_at", null=True),
-    _time("ended_at", null=True),
-    _one_of("state", JobState, "state"),
+    ref("process_id", "processes.id", null=True),
+    time("created_at"),
+    time("started_at", null=True),
+    time("seen_at", null=True),
+    time("cancelled_at", null=True),
+    time("ended_at", null=True),
+    one_of("state", JobState, "state"),
     CheckConstraint("length(kind) > 0", name="kind"),
     CheckConstraint(
         "state <> 'running' OR (process_id IS NOT NULL AND started_at IS NOT NULL"

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from filestore.meta.database import Database, Tx, open_database, violates
 from filestore.meta.tables import metadata
+from filestore.meta.triggers import APPEND_ONLY
 
 Values = dict[str, Any]
 HASH = bytes(range(32))
@@ -97,7 +98,17 @@ ROWS: list[tuple[str, Values]] = [
             "author_id": "usr_1",
         },
     ),
-    ("uploads", _UPLOAD | {"id": "upl_1", "content_id": 2, "state": "open", "holder_id": "prc_1"}),
+    (
+        "uploads",
+        _UPLOAD
+        | {
+            "id": "upl_1",
+            "content_id": 2,
+            "state": "open",
+            "holder_id": "prc_1",
+            "idempotency_key": "k",
+        },
+    ),
     (
         "quota_journal",
         {
@@ -110,6 +121,18 @@ ROWS: list[tuple[str, Values]] = [
             "reserved_after": 0,
         },
     ),
+    (
+        "journal_seals",
+        {"group_id": "grp_1", "first_seq": 1, "last_seq": 1, "previous": HASH, "head": HASH},
+    ),
+    ("member_accounts", {"group_id": "grp_1", "user_id": "usr_1", "used": 5}),
+    ("audit_log", {"id": 1, "act": "x"}),
+    ("events", {"id": 1, "kind": "x", "payload": "{}"}),
+    (
+        "webhooks",
+        {"id": "whk_1", "group_id": "grp_1", "url": "https://a", "secret": "s", "kinds": "[]"},
+    ),
+    ("webhook_deliveries", {"id": 1, "webhook_id": "whk_1", "event_id": 1, "state": "waiting"}),
     ("gc_queue", {"block_id": 1, "not_before": 1, "reason": "released", "queued_at": 1}),
     ("leases", {"name": "gc", "process_id": "prc_1", "turn": 1, "taken_at": 1}),
     (
@@ -130,6 +153,8 @@ ROWS: list[tuple[str, Values]] = [
 CHANGES: list[tuple[str, Values]] = [
     ("ck_instance_single", {"id": 2}),
     ("ck_instance_epoch", {"epoch": -1}),
+    ("ck_instance_pool_bytes", {"pool_bytes": -1}),
+    ("ck_instance_overcommit_percent", {"overcommit_percent": -1}),
     ("ck_domains_id", {"id": ""}),
     ("ck_groups_deleted_is_empty", {"deleted_at": 1}),
     ("ck_groups_quota_limit", {"quota_limit": -1}),
@@ -139,6 +164,15 @@ CHANGES: list[tuple[str, Values]] = [
     ("ck_groups_trash_retention_s", {"trash_retention_s": -1}),
     ("ck_groups_versions_keep", {"versions_keep": -1}),
     ("ck_groups_versions_keep_s", {"versions_keep_s": -1}),
+    ("ck_groups_kind", {"kind": "user"}),
+    ("ck_groups_files", {"files": -1}),
+    ("ck_groups_reserved_files", {"reserved_files": -1}),
+    ("ck_groups_files_limit", {"files_limit": -1}),
+    ("ck_groups_soft_limit", {"soft_limit": -1}),
+    ("ck_groups_warned_percent", {"warned_percent": -1}),
+    ("ck_member_accounts_used", {"used": -1}),
+    ("ck_member_accounts_reserved", {"reserved": -1}),
+    ("ck_member_accounts_share_limit", {"share_limit": -1}),
     ("ck_memberships_role", {"role": "owner"}),
     ("ck_tokens_hash", {"hash": b"short"}),
     ("ck_entries_kind", {"id": "ent_1", "kind": "link"}),
@@ -168,6 +202,11 @@ CHANGES: list[tuple[str, Values]] = [
     ("ck_content_blocks_size", {"size": 0}),
     ("ck_versions_number", {"number": 0}),
     ("ck_versions_size", {"size": -1}),
+    ("ck_versions_expires_at", {"expires_at": 1}),
+    ("ck_versions_expires_at", {"pool_id": "acc_1"}),
+    ("ck_uploads_reserved_files", {"reserved_files": 2}),
+    ("ck_uploads_reserved_files", {"state": "expired", "reserved_files": 1}),
+    ("ck_uploads_part", {"part": "half"}),
     ("ck_uploads_protocol", {"protocol": "ftp"}),
     ("ck_uploads_state", {"state": "paused"}),
     ("ck_uploads_byte_offset", {"byte_offset": -1}),
@@ -180,9 +219,20 @@ CHANGES: list[tuple[str, Values]] = [
     ("ck_uploads_expected_blake3", {"expected_blake3": b"short"}),
     ("ck_uploads_expected_sha256", {"expected_sha256": b"short"}),
     ("ck_quota_journal_seq", {"seq": 0}),
-    ("ck_quota_journal_used_after", {"used_after": -1}),
-    ("ck_quota_journal_reserved_after", {"reserved_after": -1}),
-    ("ck_quota_journal_moves", {"delta_used": 0}),
+    ("ck_quota_journal_used_after", {"seq": 2, "used_after": -1}),
+    ("ck_quota_journal_reserved_after", {"seq": 2, "reserved_after": -1}),
+    ("ck_quota_journal_moves", {"seq": 2, "delta_used": 0}),
+    ("ck_quota_journal_files_after", {"seq": 2, "files_after": -1}),
+    ("ck_quota_journal_reserved_files_after", {"seq": 2, "reserved_files_after": -1}),
+    ("ck_journal_seals_span", {"first_seq": 0, "last_seq": 2}),
+    ("ck_journal_seals_span", {"first_seq": 3, "last_seq": 2}),
+    ("ck_journal_seals_previous", {"last_seq": 2, "previous": b"short"}),
+    ("ck_journal_seals_head", {"last_seq": 2, "head": b"short"}),
+    ("ck_webhooks_url", {"url": ""}),
+    ("ck_webhook_deliveries_state", {"state": "lost", "ended_at": 1}),
+    ("ck_webhook_deliveries_attempts", {"attempts": -1}),
+    ("ck_webhook_deliveries_ended", {"ended_at": 1}),
+    ("ck_webhook_deliveries_ended", {"state": "done"}),
     ("ck_gc_queue_attempts", {"attempts": -1}),
     ("ck_leases_turn", {"turn": 0}),
     ("ck_jobs_state", {"state": "paused", "ended_at": 1}),
@@ -191,7 +241,8 @@ CHANGES: list[tuple[str, Values]] = [
     ("ck_jobs_ended", {"state": "done"}),
     ("ck_jobs_ended", {"ended_at": 1}),
 ]
-"""Changes of a right row, each of which one CHECK refuses. ``id`` picks the row."""
+"""Changes of a right row, each of which one CHECK refuses. ``id`` picks the row. Where rows never
+change, it is a new row that is refused."""
 
 IMPLIED = {"ck_uploads_length"}
 """Checks that no row can break alone: an offset of 0 or more is not below a negative length."""
@@ -206,11 +257,14 @@ TWINS: list[tuple[str, Values]] = [
     ("uq_blocks_domain_id_hash_generation", {"id": 2, "state": "condemned"}),
     ("uq_blocks_live", {"id": 2, "generation": "1" * 16}),
     ("uq_versions_entry_id_number", {"id": "ver_2"}),
-    ("uq_uploads_content_id", {"id": "upl_2"}),
+    ("uq_uploads_content_id", {"id": "upl_2", "idempotency_key": None}),
+    ("uq_uploads_idempotency_key", {"id": "upl_2", "content_id": None, "state": "expired"}),
     ("pk_instance", {}),
     ("pk_memberships", {"role": "manager"}),
     ("pk_content_blocks", {"size": 4}),
     ("pk_quota_journal", {}),
+    ("pk_journal_seals", {}),
+    ("pk_member_accounts", {}),
     ("pk_gc_queue", {}),
     ("pk_leases", {}),
     ("uq_jobs_running", {"id": "job_2"}),
@@ -222,7 +276,8 @@ COUNTERPARTS: list[tuple[str, Values]] = [
     ("entries", {"id": "ent_3", "deleted_at": 1, "deleted_path": "/a/a"}),
     ("blocks", {"id": 2, "generation": "1" * 16, "state": "condemned"}),
     ("blocks", {"id": 2, "generation": "1" * 16, "state": "uploading"}),
-    ("uploads", {"id": "upl_2", "state": "expired"}),
+    ("uploads", {"id": "upl_2", "state": "expired", "idempotency_key": "other"}),
+    ("uploads", {"id": "upl_2", "state": "expired", "idempotency_key": None}),
     ("jobs", {"id": "job_2", "state": "queued"}),
 ]
 """Copies that the partial indexes let pass, because they are not living, live or open."""
@@ -262,10 +317,7 @@ async def test_each_check_refuses_its_bad_row_and_changes_nothing(db: Database) 
     for name, values in CHANGES:
         table = _table_of(name)
         before = await _rows(db, table)
-        change = table.update().values(values)
-        if "id" in values and len(before) > 1:
-            change = change.where(table.c.id == values["id"])
-        await _refused(db, name, change)
+        await _refused(db, name, _change(table, values, before))
         assert await _rows(db, table) == before, name
 
 
@@ -295,8 +347,40 @@ async def test_every_foreign_key_refuses_what_is_not_there(db: Database) -> None
     for table in metadata.tables.values():
         for key in table.foreign_keys:
             unknown: Any = 999 if isinstance(key.column.type, sa.Integer) else "unknown"
-            change = table.update().where(key.parent.is_not(None)).values({key.parent: unknown})
+            change: sa.Insert | sa.Update
+            if table.name in APPEND_ONLY:
+                change = table.insert().values(_original("", table) | {key.parent.name: unknown})
+            else:
+                change = table.update().where(key.parent.is_not(None)).values({key.parent: unknown})
             await _refused(db, str(key.constraint and key.constraint.name), change)
+
+
+async def test_what_is_only_added_to_is_neither_changed_nor_removed(db: Database) -> None:
+    for name in APPEND_ONLY:
+        table = metadata.tables[name]
+        before = await _rows(db, table)
+        for column in table.columns:
+            if column.name != "marked_at":
+                same = table.update().values({column: column})
+                assert "append-only" in str((await _error(db, same)).orig), column
+        assert "append-only" in str((await _error(db, table.delete())).orig), name
+        if not db.is_sqlite:
+            emptied = sa.text(f"TRUNCATE {name}")
+            assert "append-only" in str((await _error(db, emptied)).orig), name
+        assert await _rows(db, table) == before, name
+    mark = metadata.tables["journal_seals"].update().values(marked_at=1)
+    await db.transact(lambda tx: tx.execute(mark))
+
+
+async def test_the_journal_has_no_gaps(db: Database) -> None:
+    table = metadata.tables["quota_journal"]
+    row = _original("", table)
+    for gap in (3, 10):
+        error = await _error(db, table.insert().values(row | {"seq": gap}))
+        assert "follow" in str(error.orig)
+    rows = [row | {"seq": 2}, row | {"seq": 3}]
+    await db.transact(lambda tx: tx.execute(table.insert().values(rows)))
+    assert len(await _rows(db, table)) == 3
 
 
 async def test_what_is_referred_to_cannot_be_removed(db: Database) -> None:
@@ -312,12 +396,11 @@ async def test_what_is_referred_to_cannot_be_removed(db: Database) -> None:
 
 
 async def test_ids_of_blocks_and_contents_are_never_used_again(db: Database) -> None:
-    for name in ("contents", "blocks", "audit_log", "events"):
+    for name in ("contents", "blocks", "events"):
         table = metadata.tables[name]
         values = {
             "contents": _PARAMS | {"public_id": "cnt_9", "domain_id": "one", "state": "building"},
             "blocks": dict(_original("", metadata.tables["blocks"]), generation="9" * 16),
-            "audit_log": {"act": "x"},
             "events": {"kind": "x", "payload": "{}"},
         }[name]
         values = {key: value for key, value in values.items() if key != "id"}
@@ -329,7 +412,7 @@ async def test_ids_of_blocks_and_contents_are_never_used_again(db: Database) -> 
             await tx.execute(table.delete().where(table.c.id == number))
             return number
 
-        if not db.is_sqlite and name in ("contents", "blocks"):
+        if not db.is_sqlite:
             # the fixture chose ids itself, behind the sequence's back
             await _move_sequence(db, name)
         first, second = await db.transact(act), await db.transact(act)
@@ -381,6 +464,15 @@ def _table_of(constraint: str) -> sa.Table:
         (table for table in metadata.tables.values() if f"{name}_".startswith(f"{table.name}_")),
         key=lambda table: len(table.name),
     )
+
+
+def _change(table: sa.Table, values: Values, rows: list[Any]) -> sa.Insert | sa.Update:
+    if table.name in APPEND_ONLY:
+        return table.insert().values(_original("", table) | values)
+    change = table.update().values(values)
+    if "id" in values and len(rows) > 1:
+        change = change.where(table.c.id == values["id"])
+    return change
 
 
 async def _rows(db: Database, table: sa.Table) -> list[Any]:

@@ -16,6 +16,7 @@ from filestore.errors import CannotStart
 from filestore.meta.database import Tx, open_database
 from filestore.meta.migrations import alembic_config
 from filestore.meta.tables import metadata
+from filestore.meta.triggers import TRIGGERS
 
 Shape = dict[str, dict[str, Any]]
 
@@ -124,6 +125,8 @@ async def _made_by_the_tables(is_sqlite: bool, url: str, folder: Path, migrated:
             await connection.execute(sa.text("CREATE SCHEMA made"))
             await connection.execute(sa.text("SET search_path TO made"))
         await connection.run_sync(metadata.create_all)
+        for statement in TRIGGERS[connection.dialect.name]:
+            await connection.execute(sa.text(statement))
         made = await connection.run_sync(_shape)
     await engine.dispose()
     return made
@@ -182,4 +185,8 @@ _POSTGRES_QUERIES = (
               concat_ws(' ', data_type, character_maximum_length, is_nullable, column_default,
                         is_identity)
        FROM information_schema.columns WHERE table_schema = $1""",
+    """SELECT c.relname, 'trigger ' || t.tgname, pg_get_triggerdef(t.oid)
+       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+       JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE n.nspname = $1 AND NOT t.tgisinternal""",
 )
