@@ -85,7 +85,7 @@ def _alter_groups() -> None:
         op.add_column("groups", _at_least_0("groups", name))
     for name in ("files_limit", "soft_limit"):
         op.add_column("groups", _at_least_0("groups", name, null=True))
-    overflows = sa.Column(
+    overflows: sa.Column[bool] = sa.Column(
         "overflows", sa.Boolean(), server_default=sa.text("false"), nullable=False
     )
     op.add_column("groups", overflows)
