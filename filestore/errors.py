@@ -199,6 +199,33 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ),
         exit_code=EXIT_REFUSED,
     ),
+    "files-exceeded": _spec(
+        413,
+        (
+            "The group has as many files as it may",
+            "{needed} new files are wanted, {free} are free of {limit}; {files} exist, with the"
+            " trash, and running uploads reserve {reserved}.",
+        ),
+        (
+            "群组文件数已达上限",
+            "需要新增 {needed} 个文件，上限 {limit} 中剩余 {free}；现有 {files} 个（含回收站），"
+            "进行中的上传预留了 {reserved} 个。",
+        ),
+        exit_code=EXIT_REFUSED,
+    ),
+    "share-exceeded": _spec(
+        413,
+        (
+            "The member's share of the group is used up",
+            "{needed} bytes are needed, {free} are free of the share of {share}; the member's files"
+            " and uploads take {taken}.",
+        ),
+        (
+            "成员份额不足",
+            "需要 {needed} 字节，份额 {share} 中剩余 {free}；该成员的文件和上传占用 {taken}。",
+        ),
+        exit_code=EXIT_REFUSED,
+    ),
     "uri-too-long": _spec(
         414,
         ("Address too long", "The address of the request has more than {limit} bytes."),
@@ -529,7 +556,17 @@ class LengthExceeded(FilestoreError):
 
 
 class QuotaExceeded(FilestoreError):
+    """There is no room. ``free`` says how much there is, in the unit of ``needed``."""
+
     code = "quota-exceeded"
+
+
+class FilesExceeded(QuotaExceeded):
+    code = "files-exceeded"
+
+
+class ShareExceeded(QuotaExceeded):
+    code = "share-exceeded"
 
 
 class UriTooLong(FilestoreError):

@@ -37,9 +37,8 @@ async def copy(tx: Tx, actor: Actor, group_id: str, source: Path, target: Path) 
     await entries.root(tx, group_id, share=True)
     top = await resolve(tx, group_id, source)
     nodes = await _nodes(tx, top)
-    size = sum(node.size or 0 for node in nodes)
-    charge = ledger.Move(group_id, size, 0, Cause.COPY, top.id)
-    await ledger.apply(tx, actor, charge, within_limit=True)
+    files = [node for node in nodes if node.kind is EntryKind.FILE]
+    await ledger.require_room(tx, group_id, sum(node.size or 0 for node in files), len(files))
     folder = await hold_folder(tx, group_id, target[:-1])
     if top.id in await entries.ancestors(tx, folder.id):
         raise Conflict(what="copy", reason="a folder cannot be copied into itself")
@@ -48,7 +47,8 @@ async def copy(tx: Tx, actor: Actor, group_id: str, source: Path, target: Path) 
     if not await entries.add_child(tx, group_id, folder.id, target[-1], top.kind):
         raise Exists(what="file or folder", name=shown_path(target))
     copied = await resolve(tx, group_id, target)
-    await _fill(tx, actor, copied, nodes)
+    lines = await _fill(tx, actor, copied, nodes, shown_path(target))
+    await ledger.post(tx, actor, group_id, lines, within_limit=True)
     paths: dict[str, Json] = {"from": shown_path(source), "to": shown_path(target)}
     await audit(
         tx, actor, "entry.copy", group_id=group_id, target=top.id,
@@ -74,10 +74,13 @@ def _extent(nodes: Sequence[Node]) -> Extent:
     )
 
 
-async def _fill(tx: Tx, actor: Actor, copied: Entry, nodes: Sequence[Node]) -> None:
+async def _fill(
+    tx: Tx, actor: Actor, copied: Entry, nodes: Sequence[Node], path: str
+) -> list[ledger.Line]:
     """Makes the new entry ``copied`` like the first of ``nodes``, with all that follows in it.
 
-    Locks in the usual order: all entries, then all contents, then the versions.
+    Locks in the usual order: all entries, then all contents, then the versions. ``path`` is where
+    the copy lies. A line of the journal for each file.
     """
     top, below = nodes[0], nodes[1:]
     ids = {node.id: new_id("ent") for node in below} | {top.id: copied.id}
@@ -87,4 +90,27 @@ async def _fill(tx: Tx, actor: Actor, copied: Entry, nodes: Sequence[Node]) -> N
         raise Conflict(what="copy", reason="the source is being deleted")
     if top.kind is EntryKind.FILE:
         await entries.update(tx, copied.id, {"last_number": 1, "current_number": 1})
-    await add_first_versions(tx, nodes, ids, actor.user_id)
+    versions = await add_first_versions(tx, nodes, ids, actor.user_id)
+    paths = _paths(nodes, path)
+    return [
+        ledger.Line(
+            cause=Cause.COPY,
+            used=node.size or 0,
+            files=1,
+            ref=versions[ids[node.id]],
+            member_id=actor.user_id,
+            entry_id=ids[node.id],
+            path=paths[node.id],
+            mime=node.mime,
+        )
+        for node in nodes
+        if node.kind is EntryKind.FILE
+    ]
+
+
+def _paths(nodes: Sequence[Node], path: str) -> dict[str, str]:
+    """Where the copy of each node lies; folders come before what lies in them."""
+    paths = {nodes[0].id: path}
+    for node in nodes[1:]:
+        paths[node.id] = f"{paths[node.parent_id]}/{node.names[0]}"
+    return paths

@@ -6,6 +6,7 @@ root's lock (:func:`filestore.meta.entries.root`).
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from filestore.errors import Conflict, NotFound
 from filestore.meta import entries
@@ -16,6 +17,16 @@ from filestore.model import EntryKind
 from filestore.names import MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, Name, parse_name
 
 Path = tuple[Name, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A version that was added: of which entry, where, and whether the file is new with it."""
+
+    version_id: str
+    entry_id: str
+    path: Path
+    is_new: bool
 
 
 def shown_path(path: Sequence[Name]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from filestore.acts.booking import book_removed
 from filestore.acts.places import Path, resolve, shown_path
 from filestore.errors import Conflict, NotFound
 from filestore.meta import contents, entries
@@ -18,7 +19,8 @@ from filestore.meta.entries import Entry
 from filestore.meta.log import audit, emit
 from filestore.meta.subtrees import count_below
 from filestore.meta.tables import now_us
-from filestore.model import Actor, Cause
+from filestore.meta.versions import Gone, remove_all_of
+from filestore.model import Actor
 from filestore.quota import ledger
 
 BATCH: Final = 1000
@@ -177,16 +179,15 @@ async def _remove(tx: Tx, actor: Actor, entry: Entry, path: str) -> int:
 async def _drop(tx: Tx, actor: Actor, top: Entry, levels: Levels) -> int:
     """Removes entries of the subtree of ``top`` with their versions; bytes of quota freed."""
     root = await entries.root(tx, top.group_id)
-    size, released = 0, []
+    paths = await entries.paths_of(tx, [entry_id for level in levels for entry_id in level])
+    gone: list[Gone] = []
+    files: list[str] = []
     for level in levels:
         await entries.adopt_trashed(tx, level, root.id)
-        freed, content_ids = await entries.remove_versions(tx, level)
-        await entries.remove(tx, level)
-        size += freed
-        released += content_ids
-    await contents.release(tx, released)
-    await ledger.apply(tx, actor, ledger.Move(top.group_id, -size, 0, Cause.PURGE, top.id))
-    return size
+        gone += await remove_all_of(tx, level)
+        files += await entries.remove(tx, level)
+    await contents.release(tx, [version.content_id for version in gone])
+    return await book_removed(tx, actor, top.group_id, gone, paths, files=files)
 
 
 async def _locked_in_trash(tx: Tx, group_id: str, entry_id: str) -> Entry:

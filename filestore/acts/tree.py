@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from filestore.acts.copying import copy
 from filestore.acts.places import (
     Path,
+    Placed,
     check_fits,
     child_of_kind,
     free_name,
@@ -31,6 +32,7 @@ from filestore.names import Name, parse_name, parse_path
 
 __all__ = [
     "Path",
+    "Placed",
     "check_place",
     "copy",
     "find_file",
@@ -83,8 +85,8 @@ async def place_version(
     size: int,
     mime: str,
     author_id: str | None,
-) -> tuple[str, Path]:
-    """Adds a version at ``path``, never refusing for its name; the version and where it is.
+) -> Placed:
+    """Adds a version at ``path``, never refusing for its name.
 
     A file there gets a new version. When a folder lies at the name, or a file where a folder
     is needed, the name gets a number: an upload that was accepted is not refused at its end.
@@ -99,11 +101,11 @@ async def place_version(
     version_id = await entries.add_version(
         tx, entry, content_id=content_id, size=size, mime=mime, author_id=author_id
     )
-    return version_id, (*placed, used)
+    return Placed(version_id, entry.id, (*placed, used), is_new=entry.current_number is None)
 
 
-async def check_place(tx: Tx, group_id: str, path: Path) -> None:
-    """Refuses early what could only be placed under another name.
+async def check_place(tx: Tx, group_id: str, path: Path) -> bool:
+    """Refuses early what could only be placed under another name; whether a file is there.
 
     :raises Conflict: a folder lies at ``path``, or a file where a folder is needed.
     """
@@ -111,10 +113,11 @@ async def check_place(tx: Tx, group_id: str, path: Path) -> None:
     for depth, name in enumerate(path):
         entry = None if entry is None else await entries.child(tx, entry.id, name)
         if entry is None:
-            return
+            return False
         wanted = EntryKind.FILE if depth == len(path) - 1 else EntryKind.FOLDER
         if entry.kind is not wanted:
             raise wrong_kind(path[: depth + 1], entry.kind)
+    return entry is not None
 
 
 async def move(tx: Tx, actor: Actor, group_id: str, source: Path, target: Path) -> Entry:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from filestore.acts import tree
+from filestore.acts.booking import book_completed, book_upload
 from filestore.errors import BadRequest, LengthExceeded, TooLarge, TooMany
 from filestore.ids import new_id
 from filestore.meta import contents, uploads
@@ -18,6 +19,7 @@ from filestore.meta.uploads import Upload
 from filestore.model import (
     SYSTEM,
     Actor,
+    Cause,
     ChunkerParams,
     ExpectedDigest,
     Protocol,
@@ -83,12 +85,11 @@ async def begin(
     _check_size(request.length, limits)
     upload_id = new_id("upl")
     await ledger.lock(tx, request.group_id)
-    await ledger.reserve(tx, actor, request.group_id, request.length or 0, upload_id)
     await _check_counts(tx, request, limits)
     if request.guard is not None:
         await request.guard(tx)
     name = request.name or parse_name(upload_id)
-    await tree.check_place(tx, request.group_id, (*request.folder, name))
+    is_new = not await tree.check_place(tx, request.group_id, (*request.folder, name))
     content_id = await contents.create(tx, request.domain_id, params)
     await uploads.insert(
         tx,
@@ -107,11 +108,21 @@ async def begin(
             "expected_sha256": request.expected.sha256,
             "length": request.length,
             "reserved": request.length or 0,
+            "reserved_files": int(is_new),
         },
         expire_s=limits.expire_s,
         cap_s=limits.cap_s,
     )
     upload = await uploads.lock(tx, upload_id)
+    await book_upload(
+        tx,
+        actor,
+        upload,
+        Cause.RESERVE,
+        reserved=upload.reserved,
+        reserved_files=upload.reserved_files,
+        within_limit=True,
+    )
     if request.length == 0 and not mismatch_of_nothing(request.expected):
         await complete(tx, actor, upload, size=0, blake3=_HASH_OF_NOTHING["blake3"])
     return await uploads.lock(tx, upload_id)
@@ -172,9 +183,9 @@ async def complete(
 
     The upload is locked; all its bytes are recorded or will be by this transaction.
     """
-    await ledger.charge(tx, actor, upload.group_id, size, reserved=upload.reserved, ref=upload.id)
+    await ledger.lock(tx, upload.group_id)
     await contents.complete(tx, upload.building, size=size, blake3=blake3)
-    version_id, path = await tree.place_version(
+    placed = await tree.place_version(
         tx,
         upload.group_id,
         (*parse_path(upload.folder), parse_name(upload.name)),
@@ -183,6 +194,7 @@ async def complete(
         mime=upload.mime,
         author_id=upload.user_id,
     )
+    await book_completed(tx, actor, upload, placed, size)
     await uploads.change(
         tx,
         upload,
@@ -191,19 +203,20 @@ async def complete(
             "length": size,
             "byte_offset": size,
             "reserved": 0,
-            "version_id": version_id,
+            "reserved_files": 0,
+            "version_id": placed.version_id,
             "holder_id": None,
         },
     )
-    shown = tree.shown_path(path)
+    shown = tree.shown_path(placed.path)
     await audit(
         tx, actor, "file.write", group_id=upload.group_id, target=shown,
-        after={"version": version_id, "bytes": size},
+        after={"version": placed.version_id, "bytes": size},
     )  # fmt: skip
     await emit(
         tx,
         "file.written",
-        {"path": shown, "version": version_id, "bytes": size, "upload": upload.id},
+        {"path": shown, "version": placed.version_id, "bytes": size, "upload": upload.id},
         group_id=upload.group_id,
     )
 
@@ -215,7 +228,14 @@ async def end(
 
     The upload is locked and open. The epoch is raised, so whoever still holds it is fenced.
     """
-    await ledger.release(tx, actor, upload.group_id, upload.reserved, upload.id)
+    await book_upload(
+        tx,
+        actor,
+        upload,
+        Cause.EXPIRE if state is UploadState.EXPIRED else Cause.RELEASE,
+        reserved=-upload.reserved,
+        reserved_files=-upload.reserved_files,
+    )
     await contents.abandon(tx, upload.building)
     await uploads.change(
         tx,
@@ -224,6 +244,7 @@ async def end(
             "state": state,
             "failure": failure,
             "reserved": 0,
+            "reserved_files": 0,
             "epoch": upload.epoch + 1,
             "holder_id": None,
         },
@@ -244,10 +265,9 @@ async def expire_if_due(tx: Tx, upload: Upload) -> bool:
 
 async def _reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> None:
     """Reserves what is missing, or gives back what is too much, whatever the limit is now."""
-    if size < upload.reserved:
-        await ledger.release(tx, actor, upload.group_id, upload.reserved - size, upload.id)
-    else:
-        await ledger.reserve(tx, actor, upload.group_id, size - upload.reserved, upload.id)
+    grows = size - upload.reserved
+    cause = Cause.RESERVE if grows > 0 else Cause.RELEASE
+    await book_upload(tx, actor, upload, cause, reserved=grows, within_limit=grows > 0)
 
 
 def _check_size(length: int | None, limits: Limits) -> None:

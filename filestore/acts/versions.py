@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from filestore.acts.booking import book_removed
 from filestore.acts.places import Path, resolve, shown_path
 from filestore.errors import Conflict, Json, NotFound
 from filestore.meta import contents, entries, retention
@@ -67,11 +68,11 @@ async def drop_versions(
     """Removes versions of a file whose row is locked, and behind it the group's and the root's;
     none of them is the current one. Quota and contents are released in the same transaction.
     """
-    size, content_ids = await remove_numbers(tx, entry.id, numbers)
-    if not content_ids:
+    gone = await remove_numbers(tx, entry.id, numbers)
+    if not gone:
         return Removed(0, 0)
-    await contents.release(tx, content_ids)
-    await ledger.apply(tx, actor, ledger.Move(entry.group_id, -size, 0, Cause.PURGE, entry.id))
+    await contents.release(tx, [version.content_id for version in gone])
+    size = await book_removed(tx, actor, entry.group_id, gone, {entry.id: path})
     await audit(
         tx, actor, "version.remove", group_id=entry.group_id, target=path,
         before={"versions": [*numbers], "bytes": size},
@@ -82,7 +83,7 @@ async def drop_versions(
         {"path": path, "versions": [*numbers], "bytes": size},
         group_id=entry.group_id,
     )
-    return Removed(len(content_ids), size)
+    return Removed(len(gone), size)
 
 
 async def prune_versions(
@@ -97,15 +98,16 @@ async def prune_versions(
     if entry is None or entry.group_id != group_id:
         return 0, 0
     gone = await retention.remove_due(tx, entry_id, limit=limit)
-    if not gone.versions:
+    if not gone:
         return 0, 0
-    await contents.release(tx, gone.content_ids)
-    await ledger.apply(tx, actor, ledger.Move(group_id, -gone.bytes, 0, Cause.PURGE, entry_id))
-    path = "/" + "/".join(await entries.path_of(tx, entry_id))
-    what: dict[str, Json] = {"versions": gone.versions, "bytes": gone.bytes}
+    await contents.release(tx, [version.content_id for version in gone])
+    paths = await entries.paths_of(tx, [entry_id])
+    freed = await book_removed(tx, actor, group_id, gone, paths, cause=Cause.EXPIRE)
+    path = paths.get(entry_id)
+    what: dict[str, Json] = {"versions": len(gone), "bytes": freed}
     await audit(tx, actor, "version.expire", group_id=group_id, target=path, before=what)
     await emit(tx, "version.expired", {"path": path, **what}, group_id=group_id)
-    return gone.versions, gone.bytes
+    return len(gone), freed
 
 
 async def restore_version(tx: Tx, actor: Actor, group_id: str, path: Path, number: int) -> Entry:
@@ -121,8 +123,6 @@ async def restore_version(tx: Tx, actor: Actor, group_id: str, path: Path, numbe
     old = await entries.version(tx, entry.id, number)
     if old is None or not await contents.share(tx, old.content_id):
         raise NotFound(what="version")
-    charge = ledger.Move(group_id, old.size, 0, Cause.COPY, old.id)
-    await ledger.apply(tx, actor, charge, within_limit=True)
     version_id = await entries.add_version(
         tx,
         entry,
@@ -132,6 +132,16 @@ async def restore_version(tx: Tx, actor: Actor, group_id: str, path: Path, numbe
         author_id=actor.user_id,
     )
     shown = shown_path(path)
+    charge = ledger.Line(
+        cause=Cause.RESTORE,
+        used=old.size,
+        ref=version_id,
+        member_id=actor.user_id,
+        entry_id=entry.id,
+        path=shown,
+        mime=old.mime,
+    )
+    await ledger.post(tx, actor, group_id, [charge], within_limit=True)
     await audit(
         tx, actor, "version.restore", group_id=group_id, target=shown,
         before=entry.current_number, after={"version": version_id, "like": number},

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from filestore.errors import Json
 from filestore.meta.database import Tx
-from filestore.meta.entries import batched
 from filestore.meta.tables import blocks, content_blocks, entries, uploads, versions
+from filestore.meta.versions import batched
 from filestore.model import BlockState, EntryKind, UploadState
 
 NAMED: Final = 20

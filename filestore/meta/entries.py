@@ -3,9 +3,9 @@
 Locks go from folder to child: the root of the group first (:func:`root`), then the entry.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,16 +14,9 @@ from filestore.errors import NotFound
 from filestore.ids import new_id
 from filestore.meta.database import Tx
 from filestore.meta.tables import contents, entries, groups, now_us, users, versions
+from filestore.meta.versions import batched
 from filestore.model import EntryKind
 from filestore.names import Name
-
-_BATCH: Final = 500
-"""Ids in one statement, far below the 32,766 parameters that both databases allow."""
-
-
-def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """``ids`` in the same order, in pieces that fit one statement."""
-    return (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +191,15 @@ async def update(tx: Tx, entry_id: str, values: dict[str, Any]) -> None:
     )
 
 
-async def remove(tx: Tx, ids: Sequence[str]) -> None:
-    """Removes rows of entries, none of which lies in another."""
+async def remove(tx: Tx, ids: Sequence[str]) -> list[str]:
+    """Removes rows of entries, none of which lies in another; the ids of the files among them."""
+    files: list[str] = []
     for some in batched(ids):
-        await tx.execute(sa.delete(entries).where(entries.c.id.in_(some)))
+        rows = await tx.execute(
+            sa.delete(entries).where(entries.c.id.in_(some)).returning(entries.c.id, entries.c.kind)
+        )
+        files += [row.id for row in rows if row.kind == EntryKind.FILE]
+    return files
 
 
 async def adopt_trashed(tx: Tx, ids: Sequence[str], root_id: str) -> None:
@@ -313,6 +311,39 @@ async def path_of(tx: Tx, entry_id: str) -> list[str]:
     return list(rows.scalars())
 
 
+async def paths_of(tx: Tx, ids: Sequence[str]) -> dict[str, str]:
+    """The path of each entry, as people see it; in the trash, the one at which it lay before.
+
+    Costs a step for each level above each of them.
+    """
+    paths: dict[str, str] = {}
+    for some in batched(ids):
+        names: dict[str, list[str]] = {}
+        for row in await tx.execute(_upwards(some)):
+            is_top = row.deleted_path is not None
+            names.setdefault(row.of, []).append(row.deleted_path if is_top else f"/{row.name}")
+        paths |= {of: "".join(reversed(parts)) for of, parts in names.items()}
+    return paths
+
+
+def _upwards(ids: Sequence[str]) -> sa.Select[Any]:
+    """(of, name, deleted_path) of entries and of what they lie in, up to what is in the trash by
+    itself or lies in the root; each entry before what it lies in."""
+    columns = (entries.c.parent_id, entries.c.name, entries.c.deleted_path, entries.c.kind)
+    at = (
+        sa.select(entries.c.id.label("of"), *columns, sa.literal(0).label("depth"))
+        .where(entries.c.id.in_(ids))
+        .cte("up", recursive=True)
+    )
+    above = sa.and_(entries.c.id == at.c.parent_id, at.c.deleted_path.is_(None))
+    up = at.union_all(sa.select(at.c.of, *columns, at.c.depth + 1).join(at, above))
+    return (
+        sa.select(up.c.of, up.c.name, up.c.deleted_path)
+        .where(up.c.kind != EntryKind.ROOT)
+        .order_by(up.c.of, up.c.depth)
+    )
+
+
 async def current_version(tx: Tx, entry: Entry) -> Version | None:
     return (await _current(tx, [entry.id])).get(entry.id)
 
@@ -390,21 +421,6 @@ async def add_version(
     )
     await update(tx, entry.id, {"last_number": number, "current_number": number})
     return version_id
-
-
-async def remove_versions(tx: Tx, entry_ids: Sequence[str]) -> tuple[int, list[int]]:
-    """Removes all versions of entries: the bytes that went, and the contents they referred to."""
-    total, released = 0, []
-    for ids in batched(entry_ids):
-        rows = await tx.execute(
-            sa.delete(versions)
-            .where(versions.c.entry_id.in_(ids))
-            .returning(versions.c.size, versions.c.content_id)
-        )
-        for row in rows:
-            total += row.size
-            released.append(row.content_id)
-    return total, released
 
 
 async def similar_name(tx: Tx, parent_id: str, name: Name) -> str | None:

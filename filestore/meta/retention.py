@@ -5,23 +5,13 @@ less than ``versions_keep_s`` seconds ago. 0 says that there is no such rule; wi
 all versions stay. The current version always stays.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 
 from filestore.meta.database import Tx
 from filestore.meta.tables import entries, groups, now_us, versions
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """Versions of one file that went: how many, their bytes, what they referred to."""
-
-    versions: int
-    bytes: int
-    content_ids: list[int]
-
+from filestore.meta.versions import Gone, remove_where
 
 _HAS_RULE: Final = sa.or_(groups.c.versions_keep > 0, groups.c.versions_keep_s > 0)
 
@@ -67,7 +57,7 @@ async def due_files(tx: Tx, *, after: str, limit: int) -> list[tuple[str, str]]:
     return [(row.id, row.group_id) for row in rows]
 
 
-async def remove_due(tx: Tx, entry_id: str, *, limit: int) -> Removed:
+async def remove_due(tx: Tx, entry_id: str, *, limit: int) -> list[Gone]:
     """Removes the oldest versions of a file that are not kept, up to ``limit``.
 
     The caller holds the group's row and the entry, so neither rule nor numbers move.
@@ -79,10 +69,4 @@ async def remove_due(tx: Tx, entry_id: str, *, limit: int) -> Removed:
         .order_by(versions.c.number)
         .limit(limit)
     )
-    gone = await tx.execute(
-        sa.delete(versions)
-        .where(versions.c.id.in_(some))
-        .returning(versions.c.size, versions.c.content_id)
-    )
-    rows = gone.all()
-    return Removed(len(rows), sum(row.size for row in rows), [row.content_id for row in rows])
+    return await remove_where(tx, versions.c.id.in_(some))

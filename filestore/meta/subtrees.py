@@ -103,8 +103,11 @@ async def add_nodes(tx: Tx, group_id: str, nodes: Sequence[Node], ids: dict[str,
 
 async def add_first_versions(
     tx: Tx, nodes: Sequence[Node], ids: dict[str, str], author_id: str | None
-) -> None:
-    """Gives the new entries of the files among ``nodes`` their version. The contents are held."""
+) -> dict[str, str]:
+    """Gives the new entries of the files among ``nodes`` their version. The contents are held.
+
+    The id of each new version by that of its new entry.
+    """
     rows = [
         {
             "id": new_id("ver"),
@@ -120,6 +123,7 @@ async def add_first_versions(
     ]
     if rows:
         await tx.execute(sa.insert(versions), rows)
+    return {str(row["entry_id"]): str(row["id"]) for row in rows}
 
 
 def _below(tx: Tx, entry_id: str) -> sa.CTE:

@@ -43,6 +43,8 @@ class Upload:
     expires_cap_at: int
     now: int
     domain_id: str | None
+    reserved_files: int
+    pool_id: str | None
 
     @property
     def is_open(self) -> bool:
@@ -97,6 +99,8 @@ def _upload(row: Any) -> Upload:
         expires_cap_at=row.expires_cap_at,
         now=row.now,
         domain_id=row.domain_id,
+        reserved_files=row.reserved_files,
+        pool_id=row.pool_id,
     )
 
 

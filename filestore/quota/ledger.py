@@ -1,77 +1,91 @@
-"""Every change of a group's counters, each with its journal row in the same statement's lock.
+"""Every change of an account's counters, each with its row of the journal.
 
-``used`` is the sum of the sizes of all versions, the trash included; ``reserved`` is what
-running uploads have set aside. No lock on a group's row is held over store I/O: callers do
-their transfers outside the transaction that calls these functions.
+An account is a row of ``groups``: a group's own, or a pool's. ``used`` is the sum of the sizes of
+all versions that are charged to it, the trash included; ``reserved`` is what running uploads have
+set aside; ``files`` and ``reserved_files`` count the same way. What each member takes of a group is
+kept beside it (``member_accounts``). All of it changes here and nowhere else, under the lock of the
+account's row, which the one statement that moves the counters takes: so the rows of an account's
+journal are written in the order of ``seq``, and no gap is ever seen.
+
+No lock on an account's row is held over store I/O: callers do their transfers outside of the
+transaction that calls these functions.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Row
 
-from filestore.errors import Json, NotFound, QuotaExceeded
-from filestore.meta.database import LateRefusal, Tx
-from filestore.meta.tables import entries, groups, quota_journal, uploads, users, versions
-from filestore.model import MAX_INT, Actor, Cause, UploadState
-
-_NAMED_HOLDERS: Final = 10
-"""How many of the users who hold reservations a refusal names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One change of a group's counters, in bytes. ``ref`` names the upload or version."""
-
-    group_id: str
-    used: int
-    reserved: int
-    cause: Cause
-    ref: str
+from filestore.errors import NotFound, ShareExceeded
+from filestore.meta.database import Tx
+from filestore.meta.tables import groups, member_accounts, quota_journal
+from filestore.model import AccountKind, Actor, Cause
+from filestore.quota.refusal import explained
+from filestore.quota.thresholds import note_level
 
 
-async def apply(tx: Tx, actor: Actor, move: Move, *, within_limit: bool = False) -> None:
-    """Moves the counters and writes the journal row; does nothing when nothing moves.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One row of the journal to be: what moves, in bytes and files, and what it is about.
 
-    With ``within_limit`` the statement commits only if used + reserved stay within the
-    limit in force; two that race for the last bytes are decided by the row's lock.
-
-    :raises QuotaExceeded: the group has no room; nothing is changed. Inside of the transaction it
-        is a :class:`~filestore.meta.database.LateRefusal`, for its members take a walk.
-    :raises NotFound: there is no such group any more.
+    ``member_id`` is whose bytes they are; ``ref`` names the upload, else the version.
     """
-    if not move.used and not move.reserved:
+
+    cause: Cause
+    used: int = 0
+    reserved: int = 0
+    files: int = 0
+    reserved_files: int = 0
+    ref: str | None = None
+    member_id: str | None = None
+    entry_id: str | None = None
+    path: str | None = None
+    mime: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it moves anything."""
+        return bool(self.used or self.reserved or self.files or self.reserved_files)
+
+
+async def post(
+    tx: Tx, actor: Actor, account_id: str, lines: Sequence[Line], *, within_limit: bool = False
+) -> None:
+    """Moves the counters by all lines together and writes a row of the journal for each.
+
+    With ``within_limit`` it commits only if what grows stays within the limits in force: bytes,
+    files, the member's share. Two that race for the last bytes are decided by the row's lock.
+
+    Costs one statement for the counters, one for the journal, one for each member.
+
+    :raises QuotaExceeded, FilesExceeded, ShareExceeded: no room; nothing is changed. The first is,
+        inside of the transaction, a :class:`~filestore.meta.database.LateRefusal`, for its members
+        take a walk.
+    :raises NotFound: there is no such account any more.
+    """
+    moving = [line for line in lines if line]
+    if not moving:
         return
-    values = {
-        groups.c.used: groups.c.used + move.used,
-        groups.c.reserved: groups.c.reserved + move.reserved,
-        groups.c.journal_seq: groups.c.journal_seq + 1,
-    }
-    change = sa.update(groups).where(groups.c.id == move.group_id, groups.c.deleted_at.is_(None))
-    if within_limit:
-        grows = move.used + move.reserved
-        change = change.where(groups.c.used + groups.c.reserved <= groups.c.quota_limit - grows)
-    row = (
-        await tx.execute(
-            change.values(values).returning(groups.c.used, groups.c.reserved, groups.c.journal_seq)
-        )
-    ).one_or_none()
-    if row is None:
-        raise await _refusal(tx, move)
-    await tx.execute(
-        quota_journal.insert().values(
-            group_id=move.group_id,
-            seq=row.journal_seq,
-            actor_id=actor.user_id,
-            cause=move.cause,
-            ref=move.ref,
-            delta_used=move.used,
-            delta_reserved=move.reserved,
-            used_after=row.used,
-            reserved_after=row.reserved,
-        )
-    )
+    total = _Total.of(moving)
+    account = await _move(tx, account_id, total, len(moving), within_limit=within_limit)
+    if account is None:
+        raise await explained(tx, account_id, total.bytes, total.all_files)
+    await _write(tx, actor, account, total, moving)
+    if account.kind == AccountKind.GROUP:
+        await _settle_members(tx, account_id, moving, within_limit=within_limit)
+        await note_level(tx, actor, account)
+
+
+async def require_room(tx: Tx, account_id: str, size: int, files: int) -> None:
+    """Asks before much is made whether :func:`post` would take it; the account's row is locked.
+
+    :raises QuotaExceeded, FilesExceeded, NotFound: as :func:`post` would.
+    """
+    found = sa.select(groups.c.id).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
+    if await tx.scalar(found.where(*_has_room(size, files))) is None:
+        raise await explained(tx, account_id, size, files)
 
 
 async def lock(tx: Tx, group_id: str) -> None:
@@ -82,110 +96,193 @@ async def lock(tx: Tx, group_id: str) -> None:
 
     :raises NotFound: there is no such group any more.
     """
-    living = sa.select(groups.c.id).where(groups.c.id == group_id, groups.c.deleted_at.is_(None))
-    if await tx.scalar(living.with_for_update(key_share=True)) is None:
-        raise NotFound(what="group")
+    await lock_all(tx, [group_id])
 
 
-async def reserve(tx: Tx, actor: Actor, group_id: str, size: int, ref: str) -> None:
-    """Sets ``size`` bytes aside for an upload.
+async def lock_all(tx: Tx, group_ids: Sequence[str]) -> None:
+    """:func:`lock` for several groups, in the order of their ids, as everybody does.
 
-    :raises QuotaExceeded: the group has no room for them; nothing is changed.
+    :raises NotFound: one of them is gone.
     """
-    move = Move(group_id, 0, size, Cause.RESERVE, ref)
-    await apply(tx, actor, move, within_limit=True)
-
-
-async def release(tx: Tx, actor: Actor, group_id: str, size: int, ref: str) -> None:
-    """Gives back what an upload had reserved and did not use."""
-    await apply(tx, actor, Move(group_id, 0, -size, Cause.RELEASE, ref))
-
-
-async def charge(
-    tx: Tx, actor: Actor, group_id: str, size: int, *, reserved: int, ref: str
-) -> None:
-    """Turns a reservation of at least ``size`` bytes into a charge of exactly ``size``."""
-    await apply(tx, actor, Move(group_id, size, -reserved, Cause.CHARGE, ref))
+    for group_id in sorted(set(group_ids)):
+        living = sa.select(groups.c.id).where(
+            groups.c.id == group_id, groups.c.deleted_at.is_(None)
+        )
+        if await tx.scalar(living.with_for_update(key_share=True)) is None:
+            raise NotFound(what="group")
 
 
 @dataclass(frozen=True, slots=True)
-class Removable:
-    """Bytes of quota that could be freed without touching what is current and visible."""
+class _Total:
+    used: int
+    reserved: int
+    files: int
+    reserved_files: int
 
-    trash: int
-    versions: int
+    @classmethod
+    def of(cls, lines: Sequence[Line]) -> "_Total":
+        return cls(
+            sum(line.used for line in lines),
+            sum(line.reserved for line in lines),
+            sum(line.files for line in lines),
+            sum(line.reserved_files for line in lines),
+        )
+
+    @property
+    def bytes(self) -> int:
+        return self.used + self.reserved
+
+    @property
+    def all_files(self) -> int:
+        return self.files + self.reserved_files
 
 
-async def find_removable(tx: Tx, group_id: str) -> Removable:
-    """What the trash holds, and what older versions of visible files do.
+_AFTER: Final = (
+    *(groups.c.id, groups.c.name, groups.c.kind, groups.c.journal_seq),
+    *(groups.c.used, groups.c.reserved, groups.c.files, groups.c.reserved_files),
+    *(groups.c.quota_limit, groups.c.soft_limit, groups.c.warned_percent),
+)
 
-    Cost: a walk over the group's versions, so nothing for a transaction that holds locks.
+
+def _has_room(size: int, files: int) -> list[sa.ColumnElement[bool]]:
+    """That the limits in force take so much more; what does not grow always fits."""
+    clauses: list[sa.ColumnElement[bool]] = []
+    if size > 0:
+        clauses.append(groups.c.used + groups.c.reserved <= groups.c.quota_limit - size)
+    if files > 0:
+        counted = groups.c.files + groups.c.reserved_files
+        limit = groups.c.files_limit
+        clauses.append(sa.or_(limit.is_(None), counted <= limit - files))
+    return clauses
+
+
+async def _move(
+    tx: Tx, account_id: str, total: _Total, rows: int, *, within_limit: bool
+) -> Row[Any] | None:
+    """The account after the move, with the last number of its journal; None: it was refused."""
+    change = sa.update(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
+    if within_limit:
+        change = change.where(*_has_room(total.bytes, total.all_files))
+    values = {
+        groups.c.used: groups.c.used + total.used,
+        groups.c.reserved: groups.c.reserved + total.reserved,
+        groups.c.files: groups.c.files + total.files,
+        groups.c.reserved_files: groups.c.reserved_files + total.reserved_files,
+        groups.c.journal_seq: groups.c.journal_seq + rows,
+    }
+    return (await tx.execute(change.values(values).returning(*_AFTER))).one_or_none()
+
+
+async def _write(
+    tx: Tx, actor: Actor, account: Row[Any], total: _Total, lines: Sequence[Line]
+) -> None:
+    """A row for each line, whose balances lead from those before the move to those after it."""
+    used, reserved = account.used - total.used, account.reserved - total.reserved
+    files = account.files - total.files
+    reserved_files = account.reserved_files - total.reserved_files
+    rows: list[dict[str, Any]] = []
+    for seq, line in enumerate(lines, account.journal_seq - len(lines) + 1):
+        used, reserved = used + line.used, reserved + line.reserved
+        files, reserved_files = files + line.files, reserved_files + line.reserved_files
+        rows.append(
+            {
+                "group_id": account.id,
+                "seq": seq,
+                "actor_id": actor.user_id,
+                "cause": line.cause,
+                "ref": line.ref,
+                "member_id": line.member_id,
+                "entry_id": line.entry_id,
+                "path": line.path,
+                "mime": line.mime,
+                "delta_used": line.used,
+                "delta_reserved": line.reserved,
+                "delta_files": line.files,
+                "delta_reserved_files": line.reserved_files,
+                "used_after": used,
+                "reserved_after": reserved,
+                "files_after": files,
+                "reserved_files_after": reserved_files,
+            }
+        )
+    await tx.execute(quota_journal.insert(), rows)
+
+
+async def _settle_members(
+    tx: Tx, group_id: str, lines: Sequence[Line], *, within_limit: bool
+) -> None:
+    """Moves what the members take, in the order of their ids; the group's row is locked.
+
+    What a member gives back who has no account is not counted: the audit would show it.
+
+    :raises ShareExceeded: with ``within_limit``, a member's share has no room for what grows.
     """
-    gone = (
-        sa.select(entries.c.id)
-        .where(entries.c.group_id == group_id, entries.c.deleted_at.is_not(None))
-        .cte("gone", recursive=True)
+    for user_id, used, reserved in _by_member(lines):
+        grows = used + reserved
+        is_limited = within_limit and grows > 0
+        guard = _has_share(grows) if is_limited else sa.true()
+        change = _member_change(tx, group_id, user_id, (used, reserved), guard)
+        if await tx.scalar(change) is None and is_limited:
+            raise await _share_refusal(tx, group_id, user_id, grows)
+
+
+def _by_member(lines: Sequence[Line]) -> Iterator[tuple[str, int, int]]:
+    """(user, used, reserved) of those whose bytes move."""
+    moved: dict[str, tuple[int, int]] = {}
+    for line in lines:
+        if line.member_id is not None and (line.used or line.reserved):
+            used, reserved = moved.get(line.member_id, (0, 0))
+            moved[line.member_id] = (used + line.used, reserved + line.reserved)
+    for user_id in sorted(moved):
+        yield user_id, *moved[user_id]
+
+
+_TAKEN: Final = member_accounts.c.used + member_accounts.c.reserved
+
+
+def _has_share(grows: int) -> sa.ColumnElement[bool]:
+    limit = member_accounts.c.share_limit
+    return sa.or_(limit.is_(None), _TAKEN <= limit - grows)
+
+
+def _member_change(
+    tx: Tx, group_id: str, user_id: str, moved: tuple[int, int], guard: sa.ColumnElement[bool]
+) -> Any:
+    """The statement that moves a member's account where ``guard`` holds; it returns the user.
+
+    What only grows opens an account. CHECKs are asked of a row that is proposed, before it meets
+    the one that is there, so a row of a negative number could not be proposed.
+    """
+    used, reserved = moved
+    values = {
+        "used": member_accounts.c.used + used,
+        "reserved": member_accounts.c.reserved + reserved,
+    }
+    if used < 0 or reserved < 0:
+        is_members = (member_accounts.c.group_id == group_id, member_accounts.c.user_id == user_id)
+        change = sa.update(member_accounts).where(*is_members, guard)
+        return change.values(values).returning(member_accounts.c.user_id)
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    opened = insert(member_accounts).values(
+        group_id=group_id, user_id=user_id, used=used, reserved=reserved
     )
-    below = gone.union(sa.select(entries.c.id).where(entries.c.parent_id == gone.c.id))
-    in_trash = entries.c.id.in_(sa.select(below.c.id))
-    is_old = sa.and_(sa.not_(in_trash), versions.c.number != entries.c.current_number)
+    settled = opened.on_conflict_do_update(
+        index_elements=["group_id", "user_id"], set_=values, where=guard
+    )
+    return settled.returning(member_accounts.c.user_id)
+
+
+async def _share_refusal(tx: Tx, group_id: str, user_id: str, needed: int) -> ShareExceeded:
     row = (
         await tx.execute(
-            sa.select(_sum_where(in_trash).label("trash"), _sum_where(is_old).label("versions"))
-            .select_from(versions.join(entries, entries.c.id == versions.c.entry_id))
-            .where(entries.c.group_id == group_id)
+            sa.select(member_accounts.c.share_limit, _TAKEN.label("taken")).where(
+                member_accounts.c.group_id == group_id, member_accounts.c.user_id == user_id
+            )
         )
     ).one()
-    return Removable(int(row.trash), int(row.versions))
-
-
-def _sum_where(clause: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.coalesce(sa.func.sum(sa.case((clause, versions.c.size), else_=0)), 0)
-
-
-async def _refusal(tx: Tx, move: Move) -> Exception:
-    """The error for a move that found no row: the group's figures are those of this moment."""
-    group = (
-        await tx.execute(
-            sa.select(groups).where(groups.c.id == move.group_id, groups.c.deleted_at.is_(None))
-        )
-    ).one_or_none()
-    if group is None:
-        return NotFound(what="group")
-    refused = QuotaExceeded(
-        needed=min(move.used + move.reserved, MAX_INT),
-        free=max(group.quota_limit - group.used - group.reserved, 0),
-        limit=group.quota_limit,
-        used=group.used,
-        reserved=group.reserved,
-        freeable=0,
-        freeable_versions=0,
+    return ShareExceeded(
+        needed=needed,
+        free=max(row.share_limit - row.taken, 0),
+        share=row.share_limit,
+        taken=row.taken,
     )
-    return LateRefusal(partial(_explain, group_id=move.group_id, refused=refused))
-
-
-async def _explain(tx: Tx, group_id: str, refused: QuotaExceeded) -> QuotaExceeded:
-    """Adds who holds the reservations and what could be freed, a moment after the refusal."""
-    removable = await find_removable(tx, group_id)
-    refused.members |= {
-        "reserved_by": await _holders(tx, group_id),
-        "freeable": removable.trash,
-        "freeable_versions": removable.versions,
-    }
-    return refused
-
-
-async def _holders(tx: Tx, group_id: str) -> list[Json]:
-    held = sa.func.sum(uploads.c.reserved)
-    rows = await tx.execute(
-        sa.select(users.c.name, held.label("bytes"), sa.func.count().label("uploads"))
-        .join(users, users.c.id == uploads.c.user_id)
-        .where(uploads.c.group_id == group_id, uploads.c.state == UploadState.OPEN)
-        .where(uploads.c.reserved > 0)
-        .group_by(users.c.name)
-        .order_by(held.desc())
-        .limit(_NAMED_HOLDERS)
-    )
-    return [
-        {"user": row.name, "bytes": int(row.bytes), "uploads": int(row.uploads)} for row in rows
-    ]

@@ -13,7 +13,7 @@ from filestore.acts import tree
 from filestore.errors import Conflict, Exists, NotFound, QuotaExceeded
 from filestore.meta import contents as queries
 from filestore.meta.database import Tx
-from filestore.meta.tables import contents, entries, groups, versions
+from filestore.meta.tables import contents, entries, versions
 from filestore.model import Cause
 from filestore.names import parse_path
 from filestore.quota import ledger
@@ -22,6 +22,7 @@ from tests.race.histories import REFUSALS, History
 from tests.services.hot_path import (
     ACTOR,
     GROUP,
+    USER,
     Process,
     Site,
     add_group,
@@ -195,7 +196,7 @@ async def _share(at: Process, content_id: int, group: str) -> None:
     """A version of another group at ``/a``, as a copy within the domain makes it."""
 
     async def act(tx: Tx) -> None:
-        await tree.place_version(
+        placed = await tree.place_version(
             tx,
             group,
             parse_path("/a"),
@@ -204,7 +205,8 @@ async def _share(at: Process, content_id: int, group: str) -> None:
             mime="text/plain",
             author_id=None,
         )
-        await ledger.apply(tx, ACTOR, ledger.Move(group, 6, 0, Cause.COPY, "ref"))
+        line = ledger.Line(cause=Cause.COPY, used=6, files=1, entry_id=placed.entry_id)
+        await ledger.post(tx, ACTOR, group, [line])
 
     await at.db.transact(act)
 
@@ -257,8 +259,8 @@ async def test_a_release_waits_for_who_shares_the_content_and_sees_its_version(
         assert await releasing.go_on() == [content]
         assert not await second
     assert await content_state(at, content) == "deleting"
-    await at.change(sa.update(groups).values(used=0))
-    await at.change(sa.text("DELETE FROM quota_journal"))
+    line = ledger.Line(cause=Cause.PURGE, used=-3, member_id=USER, entry_id=file.id)
+    await at.db.transact(lambda tx: ledger.post(tx, ACTOR, GROUP, [line]))
 
 
 async def test_a_restore_and_a_purge_of_one_entry_do_not_both_happen(at: Process) -> None:

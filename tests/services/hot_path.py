@@ -36,13 +36,10 @@ from filestore.meta.tables import (
     content_blocks,
     contents,
     domains,
-    entries,
     gc_queue,
     groups,
-    quota_journal,
     uploads,
     users,
-    versions,
 )
 from filestore.meta.uploads import Upload
 from filestore.model import GIB, KIB, Actor, ChunkerParams, Protocol
@@ -53,6 +50,7 @@ from filestore.transfer.service import Piece
 from filestore.transfer.source import ByteSource
 from filestore_chunker import Cutter, Params, block_hash
 from tests.contract.faulty import FaultyStore
+from tests.services.books import Books, check_journal, read_books
 from tests.services.needs import is_available, require
 from tests.services.postgres import PostgresService
 from tests.services.s3 import S3Service
@@ -119,20 +117,6 @@ class BlockRow:
     size: int
     hash: bytes
     is_provisional: bool
-
-
-@dataclass(frozen=True)
-class Counters:
-    """A group's counters, and what they must be."""
-
-    used: int
-    reserved: int
-    versions: int
-    uploads: int
-
-    @property
-    def agree(self) -> bool:
-        return (self.used, self.reserved) == (self.versions, self.uploads)
 
 
 def cut(data: bytes, params: ChunkerParams = NEW_CONTENTS) -> list[BlockRow]:
@@ -223,15 +207,15 @@ class Process:
         """An act, whose first argument is the transaction."""
         return await self.db.transact(lambda tx: act(tx, *args, **options))
 
-    async def counters(self, group: str = GROUP) -> Counters:
+    async def counters(self, group: str = GROUP) -> Books:
         """What the group's row says, and what its versions and uploads sum up to."""
-        return await self.db.read(lambda tx: _counters(tx, group))
+        return await self.db.read(lambda tx: read_books(tx, group))
 
-    async def check_books(self, group: str = GROUP) -> Counters:
+    async def check_books(self, group: str = GROUP) -> Books:
         """The counters, after holding them against the rows and the journal."""
         found = await self.counters(group)
         assert found.agree, found
-        await self._check_journal(group, found)
+        await self.db.read(lambda tx: check_journal(tx, group, found))
         return found
 
     async def queued(self) -> set[int]:
@@ -282,15 +266,6 @@ class Process:
             ~sa.exists().where(gc_queue.c.block_id == blocks.c.id),
         )
         assert await self.all(orphans) == []
-
-    async def _check_journal(self, group: str, found: Counters) -> None:
-        query = sa.select(quota_journal).where(quota_journal.c.group_id == group)
-        used = reserved = 0
-        for number, row in enumerate(await self.all(query.order_by(quota_journal.c.seq)), 1):
-            used += row.delta_used
-            reserved += row.delta_reserved
-            assert (row.seq, row.used_after, row.reserved_after) == (number, used, reserved)
-        assert (used, reserved) == (found.used, found.reserved)
 
 
 @dataclass
@@ -534,23 +509,6 @@ async def _seed(tx: Tx) -> str:
         await tx.execute(users.insert().values(id=USER, name="tester", name_key="tester"))
         await add_group(tx, GROUP)
     return await insert_process(tx, host="test", pid=1)
-
-
-async def _counters(tx: Tx, group: str) -> Counters:
-    held = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0)).where(
-        versions.c.entry_id.in_(sa.select(entries.c.id).where(entries.c.group_id == group))
-    )
-    running = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.reserved), 0)).where(
-        uploads.c.group_id == group
-    )
-    query = sa.select(
-        groups.c.used,
-        groups.c.reserved,
-        held.scalar_subquery().label("versions"),
-        running.scalar_subquery().label("uploads"),
-    ).where(groups.c.id == group)
-    row = (await tx.execute(query)).one()
-    return Counters(row.used, row.reserved, int(row.versions), int(row.uploads))
 
 
 def _changed(settings: Settings, overrides: dict[str, object]) -> Settings:

@@ -72,7 +72,7 @@ async def test_the_newest_are_kept_and_the_others_go_with_their_quota_and_a_trac
         await process.one(sa.select(sa.func.count()).where(events.c.kind == "version.expired")) == 2
     )
     moved = sa.select(sa.func.sum(quota_journal.c.delta_used)).where(
-        quota_journal.c.cause == "purge"
+        quota_journal.c.cause == "expire"
     )
     assert int(await process.one(moved)) == -3 * SIZE
 

@@ -79,10 +79,11 @@ async def test_the_journal_says_what_each_step_moved(at: Process) -> None:
     ]
 
 
-async def test_an_empty_file_moves_nothing_and_fits_always(at: Process) -> None:
+async def test_an_empty_file_moves_no_bytes_and_fits_always(at: Process) -> None:
     await set_limit(at, 0)
     assert (await at.begin(0)).state == "done"
-    assert await _causes(at) == []
+    assert await _causes(at) == [("reserve", 0, 0), ("charge", 0, 0)]
+    assert (await at.check_books()).files == 1
 
 
 async def test_a_limit_below_what_is_used_stops_new_uploads_and_nothing_else(
@@ -141,8 +142,9 @@ async def test_the_last_byte_fits_and_one_more_does_not(at: Process) -> None:
 async def test_sizes_near_the_largest_number_are_refused_and_do_not_wrap(at: Process) -> None:
     await set_limit(at, MAX_INT)
     await at.upload(b"x")
+    line = ledger.Line(cause=Cause.RESERVE, reserved=MAX_INT, ref="ref")
     with pytest.raises(QuotaExceeded):
-        await at.transact(ledger.reserve, ACTOR, GROUP, MAX_INT, "ref")
+        await at.db.transact(lambda tx: ledger.post(tx, ACTOR, GROUP, [line], within_limit=True))
     with pytest.raises(TooLarge):
         await at.begin(MAX_INT)
     assert await used_by(at) == (1, 0)
