@@ -33,7 +33,7 @@ from filestore.names import Name, parse_name, parse_path
 __all__ = [
     "Path",
     "Placed",
-    "check_place",
+    "check_places",
     "copy",
     "find_file",
     "make_folder",
@@ -104,20 +104,35 @@ async def place_version(
     return Placed(version_id, entry.id, (*placed, used), is_new=entry.current_number is None)
 
 
-async def check_place(tx: Tx, group_id: str, path: Path) -> bool:
+async def check_places(tx: Tx, group_id: str, paths: Sequence[Path]) -> list[bool | Conflict]:
     """Refuses early what could only be placed under another name; whether a file is there.
 
-    :raises Conflict: a folder lies at ``path``, or a file where a folder is needed.
+    A conflict: a folder lies at the path, or a file where a folder is needed. Costs a query for
+    each level, however many the paths are.
     """
-    entry: Entry | None = await entries.root(tx, group_id)
-    for depth, name in enumerate(path):
-        entry = None if entry is None else await entries.child(tx, entry.id, name)
-        if entry is None:
-            return False
-        wanted = EntryKind.FILE if depth == len(path) - 1 else EntryKind.FOLDER
-        if entry.kind is not wanted:
-            raise wrong_kind(path[: depth + 1], entry.kind)
-    return entry is not None
+    found: list[bool | Conflict] = [False] * len(paths)
+    root = await entries.root(tx, group_id)
+    at = dict.fromkeys(range(len(paths)), root.id)
+    for depth in range(max(map(len, paths), default=0)):
+        wanted = {(parent, paths[number][depth].key) for number, parent in at.items()}
+        children = await entries.children_named(tx, wanted)
+        for number, parent in list(at.items()):
+            path = paths[number]
+            child = children.get((parent, path[depth].key))
+            is_last = depth == len(path) - 1
+            if child is None or is_last or child.kind is not EntryKind.FOLDER:
+                found[number] = _at_place(path[: depth + 1], child, is_last=is_last)
+                del at[number]
+            else:
+                at[number] = child.id
+    return found
+
+
+def _at_place(path: Path, entry: Entry | None, *, is_last: bool) -> bool | Conflict:
+    if entry is None:
+        return False
+    wanted = EntryKind.FILE if is_last else EntryKind.FOLDER
+    return True if entry.kind is wanted else wrong_kind(path, entry.kind)
 
 
 async def move(tx: Tx, actor: Actor, group_id: str, source: Path, target: Path) -> Entry:

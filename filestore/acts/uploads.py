@@ -1,4 +1,4 @@
-"""Acts on uploads: begin, declare the length, reserve on, complete, end without a file.
+"""Acts on running uploads: declare the length, reserve on, complete, end without a file.
 
 Each is what one transaction does, under the upload's row lock. Upload and content change
 state together, and the reservation goes with them: what is not ``open`` reserves nothing.
@@ -10,8 +10,7 @@ from typing import Final
 
 from filestore.acts import tree
 from filestore.acts.booking import book_completed, book_upload
-from filestore.errors import BadRequest, LengthExceeded, TooLarge, TooMany
-from filestore.ids import new_id
+from filestore.errors import BadRequest, LengthExceeded, TooLarge
 from filestore.meta import contents, uploads
 from filestore.meta.database import Tx
 from filestore.meta.log import audit, emit
@@ -20,7 +19,6 @@ from filestore.model import (
     SYSTEM,
     Actor,
     Cause,
-    ChunkerParams,
     ExpectedDigest,
     Protocol,
     UploadState,
@@ -28,7 +26,7 @@ from filestore.model import (
 from filestore.names import Name, parse_name, parse_path
 from filestore.quota import ledger
 
-_HASH_OF_NOTHING: Final = {
+HASH_OF_NOTHING: Final = {
     "blake3": bytes.fromhex("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
     "sha256": bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
 }
@@ -72,69 +70,20 @@ class Request:
     guard: Guard | None = None
 
 
-async def begin(
-    tx: Tx, actor: Actor, request: Request, *, params: ChunkerParams, limits: Limits
-) -> Upload:
-    """A new upload with its reservation; one of length 0 is complete at once.
-
-    :raises TooLarge: the length is beyond the limit.
-    :raises QuotaExceeded: the group has no room for it.
-    :raises TooMany: the user or the group has too many running uploads.
-    :raises Conflict: the path cannot hold a file.
-    """
-    _check_size(request.length, limits)
-    upload_id = new_id("upl")
-    await ledger.lock(tx, request.group_id)
-    await _check_counts(tx, request, limits)
-    if request.guard is not None:
-        await request.guard(tx)
-    name = request.name or parse_name(upload_id)
-    is_new = not await tree.check_place(tx, request.group_id, (*request.folder, name))
-    content_id = await contents.create(tx, request.domain_id, params)
-    await uploads.insert(
-        tx,
-        {
-            "id": upload_id,
-            "group_id": request.group_id,
-            "user_id": request.user_id,
-            "token_id": actor.token_id,
-            "protocol": request.protocol,
-            "content_id": content_id,
-            "folder": tree.shown_path(request.folder),
-            "name": name.given,
-            "mime": request.mime,
-            "raw_metadata": request.raw_metadata,
-            "expected_blake3": request.expected.blake3,
-            "expected_sha256": request.expected.sha256,
-            "length": request.length,
-            "reserved": request.length or 0,
-            "reserved_files": int(is_new),
-        },
-        expire_s=limits.expire_s,
-        cap_s=limits.cap_s,
-    )
-    upload = await uploads.lock(tx, upload_id)
-    await book_upload(
-        tx,
-        actor,
-        upload,
-        Cause.RESERVE,
-        reserved=upload.reserved,
-        reserved_files=upload.reserved_files,
-        within_limit=True,
-    )
-    if request.length == 0 and not mismatch_of_nothing(request.expected):
-        await complete(tx, actor, upload, size=0, blake3=_HASH_OF_NOTHING["blake3"])
-    return await uploads.lock(tx, upload_id)
-
-
 def mismatch_of_nothing(expected: ExpectedDigest) -> tuple[str, bytes, bytes] | None:
     """(algorithm, expected, got) if an empty file is not what the client expects."""
-    for algorithm, got in _HASH_OF_NOTHING.items():
+    for algorithm, got in HASH_OF_NOTHING.items():
         wanted = getattr(expected, algorithm)
         if wanted is not None and wanted != got:
             return algorithm, wanted, got
     return None
+
+
+def too_large(length: int | None, limits: Limits) -> TooLarge | None:
+    """The error for an upload of this length; None: it may be so long."""
+    if length is None or length <= limits.max_size:
+        return None
+    return TooLarge(what="the upload", got=length, limit=limits.max_size)
 
 
 async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limits: Limits) -> None:
@@ -153,7 +102,8 @@ async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limi
         raise BadRequest(
             field="Upload-Length", reason=f"{upload.offset} bytes have arrived already"
         )
-    _check_size(length, limits)
+    if (refused := too_large(length, limits)) is not None:
+        raise refused
     await _reserve_exactly(tx, actor, upload, length)
     await uploads.change(tx, upload, {"length": length, "reserved": length})
 
@@ -268,16 +218,3 @@ async def _reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> N
     grows = size - upload.reserved
     cause = Cause.RESERVE if grows > 0 else Cause.RELEASE
     await book_upload(tx, actor, upload, cause, reserved=grows, within_limit=grows > 0)
-
-
-def _check_size(length: int | None, limits: Limits) -> None:
-    if length is not None and length > limits.max_size:
-        raise TooLarge(what="the upload", got=length, limit=limits.max_size)
-
-
-async def _check_counts(tx: Tx, request: Request, limits: Limits) -> None:
-    """Counts under the group's row lock; a user's uploads in other groups may slip through."""
-    if await uploads.count_open(tx, user_id=request.user_id) >= limits.per_user:
-        raise TooMany(what="running uploads of one user", limit=limits.per_user, retry_after_s=60)
-    if await uploads.count_open(tx, group_id=request.group_id) >= limits.per_group:
-        raise TooMany(what="running uploads in one group", limit=limits.per_group, retry_after_s=60)

@@ -31,22 +31,22 @@ class BlockRef:
     state: BlockState
 
 
-async def create(tx: Tx, domain_id: str, params: ChunkerParams) -> int:
-    """The number of a new content in state ``building``."""
-    result = await tx.execute(
-        sa.insert(contents)
-        .values(
-            public_id=new_id("cnt"),
-            domain_id=domain_id,
-            state=ContentState.BUILDING,
-            min_size=params.min_size,
-            avg_size=params.avg_size,
-            max_size=params.max_size,
-            level=params.level,
-        )
-        .returning(contents.c.id)
-    )
-    return int(result.scalar_one())
+async def create_all(tx: Tx, domains: Sequence[str], params: ChunkerParams) -> list[int]:
+    """The numbers of new contents in state ``building``, one for each domain that is named."""
+    rows = [
+        {
+            "public_id": new_id("cnt"),
+            "domain_id": domain_id,
+            "state": ContentState.BUILDING,
+            "min_size": params.min_size,
+            "avg_size": params.avg_size,
+            "max_size": params.max_size,
+            "level": params.level,
+        }
+        for domain_id in domains
+    ]
+    made = sa.insert(contents).returning(contents.c.id, sort_by_parameter_order=True)
+    return [int(number) for number in (await tx.execute(made, rows)).scalars()]
 
 
 async def chunker_params(tx: Tx, content_id: int) -> ChunkerParams:

@@ -3,7 +3,7 @@
 Locks go from folder to child: the root of the group first (:func:`root`), then the entry.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,21 @@ async def child(
         statement = statement.with_for_update(read=not write)
     row = (await tx.execute(statement)).one_or_none()
     return None if row is None else _entry(row)
+
+
+async def children_named(
+    tx: Tx, names: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Entry]:
+    """The living entries with these (parent, key of the name), by both. Takes no lock."""
+    if not names:
+        return {}
+    rows = await tx.execute(
+        sa.select(entries).where(
+            sa.tuple_(entries.c.parent_id, entries.c.name_key).in_(sorted(names)),
+            entries.c.deleted_at.is_(None),
+        )
+    )
+    return {(row.parent_id, row.name_key): _entry(row) for row in rows}
 
 
 async def add_child(tx: Tx, group_id: str, parent_id: str, name: Name, kind: EntryKind) -> bool:

@@ -4,6 +4,7 @@ The row's lock is the first that a transaction takes, and ``epoch`` says who may
 holder whose epoch was raised by somebody else finds zero rows and drops what it has.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -104,16 +105,20 @@ def _upload(row: Any) -> Upload:
     )
 
 
-async def insert(tx: Tx, values: dict[str, Any], *, expire_s: int, cap_s: int) -> None:
-    """A new open upload that expires ``expire_s`` after its last progress, ``cap_s`` at most."""
-    await tx.execute(
-        sa.insert(uploads).values(
-            **values,
-            state=UploadState.OPEN,
-            expires_at=now_us() + min(expire_s, cap_s) * 1_000_000,
-            expires_cap_at=now_us() + cap_s * 1_000_000,
-        )
+async def insert_all(
+    tx: Tx, rows: Sequence[dict[str, Any]], *, expire_s: int, cap_s: int
+) -> list[Upload]:
+    """New open uploads, each of which expires ``expire_s`` after its last progress, ``cap_s`` at
+    most; in the order of ``rows``, which have the same columns."""
+    new = sa.insert(uploads).values(
+        state=UploadState.OPEN,
+        expires_at=now_us() + min(expire_s, cap_s) * 1_000_000,
+        expires_cap_at=now_us() + cap_s * 1_000_000,
     )
+    await tx.execute(new, list(rows))
+    ids = [row["id"] for row in rows]
+    made = {row.id: _upload(row) for row in await tx.execute(_SELECT.where(uploads.c.id.in_(ids)))}
+    return [made[upload_id] for upload_id in ids]
 
 
 async def find(tx: Tx, upload_id: str) -> Upload | None:
@@ -208,15 +213,21 @@ async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) 
     return len(ids)
 
 
-async def count_open(tx: Tx, *, group_id: str | None = None, user_id: str | None = None) -> int:
-    """How many uploads run in a group or by a user."""
+async def count_open(tx: Tx, group_id: str) -> int:
+    """How many uploads run in a group."""
     statement = sa.select(sa.func.count()).select_from(uploads)
-    statement = statement.where(uploads.c.state == UploadState.OPEN)
-    if group_id is not None:
-        statement = statement.where(uploads.c.group_id == group_id)
-    if user_id is not None:
-        statement = statement.where(uploads.c.user_id == user_id)
-    return int(await tx.scalar(statement) or 0)
+    is_running = (uploads.c.state == UploadState.OPEN, uploads.c.group_id == group_id)
+    return int(await tx.scalar(statement.where(*is_running)) or 0)
+
+
+async def count_open_by(tx: Tx, user_ids: Collection[str]) -> dict[str, int]:
+    """How many uploads run by each of these users who have any."""
+    rows = await tx.execute(
+        sa.select(uploads.c.user_id, sa.func.count().label("n"))
+        .where(uploads.c.state == UploadState.OPEN, uploads.c.user_id.in_(sorted(user_ids)))
+        .group_by(uploads.c.user_id)
+    )
+    return {row.user_id: row.n for row in rows}
 
 
 async def list_open(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list[Upload]:

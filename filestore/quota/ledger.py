@@ -20,10 +20,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 
 from filestore.errors import NotFound, ShareExceeded
+from filestore.meta.accounts import hold, taken_by
 from filestore.meta.database import Tx
 from filestore.meta.tables import groups, member_accounts, quota_journal
 from filestore.model import AccountKind, Actor, Cause
-from filestore.quota.refusal import explained
+from filestore.quota.refusal import explained, share_exceeded
 from filestore.quota.thresholds import note_level
 
 
@@ -31,7 +32,8 @@ from filestore.quota.thresholds import note_level
 class Line:
     """One row of the journal to be: what moves, in bytes and files, and what it is about.
 
-    ``member_id`` is whose bytes they are; ``ref`` names the upload, else the version.
+    ``actor_id`` is who did it, where that is not who posts. ``member_id`` is whose bytes they are;
+    ``ref`` names the upload, else the version.
     """
 
     cause: Cause
@@ -40,6 +42,7 @@ class Line:
     files: int = 0
     reserved_files: int = 0
     ref: str | None = None
+    actor_id: str | None = None
     member_id: str | None = None
     entry_id: str | None = None
     path: str | None = None
@@ -91,9 +94,6 @@ async def require_room(tx: Tx, account_id: str, size: int, files: int) -> None:
 async def lock(tx: Tx, group_id: str) -> None:
     """Takes the group's row first, for an act that learns only later how much it moves.
 
-    FOR NO KEY UPDATE: an entry's foreign key takes the group's row FOR KEY SHARE, after the
-    root's lock; FOR UPDATE would make that a deadlock with whoever waits for the root here.
-
     :raises NotFound: there is no such group any more.
     """
     await lock_all(tx, [group_id])
@@ -105,10 +105,7 @@ async def lock_all(tx: Tx, group_ids: Sequence[str]) -> None:
     :raises NotFound: one of them is gone.
     """
     for group_id in sorted(set(group_ids)):
-        living = sa.select(groups.c.id).where(
-            groups.c.id == group_id, groups.c.deleted_at.is_(None)
-        )
-        if await tx.scalar(living.with_for_update(key_share=True)) is None:
+        if await hold(tx, group_id) is None:
             raise NotFound(what="group")
 
 
@@ -188,7 +185,7 @@ async def _write(
             {
                 "group_id": account.id,
                 "seq": seq,
-                "actor_id": actor.user_id,
+                "actor_id": line.actor_id or actor.user_id,
                 "cause": line.cause,
                 "ref": line.ref,
                 "member_id": line.member_id,
@@ -273,16 +270,5 @@ def _member_change(
 
 
 async def _share_refusal(tx: Tx, group_id: str, user_id: str, needed: int) -> ShareExceeded:
-    row = (
-        await tx.execute(
-            sa.select(member_accounts.c.share_limit, _TAKEN.label("taken")).where(
-                member_accounts.c.group_id == group_id, member_accounts.c.user_id == user_id
-            )
-        )
-    ).one()
-    return ShareExceeded(
-        needed=needed,
-        free=max(row.share_limit - row.taken, 0),
-        share=row.share_limit,
-        taken=row.taken,
-    )
+    share, taken = (await taken_by(tx, group_id, [user_id]))[user_id]
+    return share_exceeded(needed, share, taken)

@@ -2,14 +2,23 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Row
 
-from filestore.errors import FilesExceeded, Json, NotFound, QuotaExceeded
+from filestore.errors import (
+    FilesExceeded,
+    FilestoreError,
+    Json,
+    NotFound,
+    QuotaExceeded,
+    ShareExceeded,
+)
 from filestore.meta.database import LateRefusal, Tx
 from filestore.meta.tables import entries, groups, uploads, users, versions
 from filestore.model import MAX_INT, UploadState
+from filestore.quota.admission import Admission, Room, Verdict
 
 _NAMED_HOLDERS: Final = 10
 """How many of the users who hold reservations a refusal names."""
@@ -17,33 +26,75 @@ _NAMED_HOLDERS: Final = 10
 
 async def explained(tx: Tx, account_id: str, needed: int, files: int) -> Exception:
     """The error for a move that found no row: the account's figures are those of this moment."""
-    group = (
-        await tx.execute(
-            sa.select(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
-        )
-    ).one_or_none()
-    if group is None:
+    living = sa.select(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
+    row = (await tx.execute(living)).one_or_none()
+    if row is None:
         return NotFound(what="group")
-    free = group.quota_limit - group.used - group.reserved
-    if needed <= max(free, 0) and group.files_limit is not None:
-        counted = group.files + group.reserved_files
-        return FilesExceeded(
-            needed=files,
-            free=max(group.files_limit - counted, 0),
-            limit=group.files_limit,
-            files=group.files,
-            reserved=group.reserved_files,
-        )
+    room = room_of(row)
+    if needed <= room.free and room.files_limit is not None:
+        return files_exceeded(room, files)
+    return quota_exceeded(room, needed)
+
+
+def room_of(row: Row[Any]) -> Room:
+    """The counters and limits of a row of ``groups``."""
+    return Room(
+        id=row.id,
+        limit=row.quota_limit,
+        used=row.used,
+        reserved=row.reserved,
+        files=row.files,
+        reserved_files=row.reserved_files,
+        files_limit=row.files_limit,
+        soft_limit=row.soft_limit,
+        overflows=row.overflows,
+    )
+
+
+def refusal_of(
+    admission: Admission, verdict: Verdict, user_id: str, size: int
+) -> FilestoreError | LateRefusal:
+    """The error for an upload of ``size`` bytes that was not admitted just now."""
+    if verdict is Verdict.NO_FILES:
+        return files_exceeded(admission.group, 1)
+    if verdict is Verdict.NO_SHARE:
+        share = admission.share_of(user_id)
+        return share_exceeded(size, share.limit, share.taken)
+    pool = admission.pool if verdict is Verdict.NO_POOL else None
+    return quota_exceeded(admission.group, size, pool)
+
+
+def quota_exceeded(room: Room, needed: int, pool: Room | None = None) -> LateRefusal:
+    """No room for bytes: who holds the reservations and what could be freed is looked up late.
+
+    With ``pool``: the group is beyond its soft limit, and the pool has no room for more.
+    """
     refused = QuotaExceeded(
         needed=min(needed, MAX_INT),
-        free=max(free, 0),
-        limit=group.quota_limit,
-        used=group.used,
-        reserved=group.reserved,
+        free=room.free,
+        limit=room.limit,
+        used=room.used,
+        reserved=room.reserved,
         freeable=0,
         freeable_versions=0,
     )
-    return LateRefusal(partial(_explain, group_id=account_id, refused=refused))
+    if pool is not None:
+        refused.members |= {"soft_limit": room.soft_limit, "temporary_free": pool.free}
+    return LateRefusal(partial(_explain, group_id=room.id, refused=refused))
+
+
+def files_exceeded(room: Room, needed: int) -> FilesExceeded:
+    return FilesExceeded(
+        needed=needed,
+        free=room.free_files,
+        limit=room.files_limit,
+        files=room.files,
+        reserved=room.reserved_files,
+    )
+
+
+def share_exceeded(needed: int, share: int | None, taken: int) -> ShareExceeded:
+    return ShareExceeded(needed=needed, free=max((share or 0) - taken, 0), share=share, taken=taken)
 
 
 @dataclass(frozen=True, slots=True)

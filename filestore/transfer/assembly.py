@@ -99,6 +99,7 @@ async def running_hot_path(
     finally:
         background.cancel()
         await asyncio.gather(background, return_exceptions=True)
+        await transfers.close()
         await engine.digests.close()
         await placer.close()
         engine.buffers.close()

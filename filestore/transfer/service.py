@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from filestore.acts import uploads as acts
+from filestore.acts.beginning import Wish
 from filestore.errors import (
     BadRequest,
     DatabaseUnavailable,
@@ -23,6 +24,7 @@ from filestore.meta import blocks, contents, uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
 from filestore.model import Actor, ChunkerParams, UploadState
+from filestore.transfer.admitting import Admitting
 from filestore.transfer.engine import Engine
 from filestore.transfer.holders import Holders, Turn
 from filestore.transfer.ingest import Checksum, Ingest
@@ -56,6 +58,7 @@ class Transfers:
     def __init__(self, engine: Engine, params: ChunkerParams) -> None:
         self._engine = engine
         self._params = params
+        self._admitting = Admitting(engine.db, params, engine.limits)
         self._holders = Holders(engine.tuning.lock_wait_s)
         self._is_stopping = False
 
@@ -69,14 +72,7 @@ class Transfers:
         if request.length == 0 and wrong is not None:
             algorithm, wanted, got = wrong
             raise DigestMismatch(algorithm=algorithm, expected=wanted.hex(), got=got.hex())
-        act = partial(
-            acts.begin,
-            actor=actor,
-            request=request,
-            params=self._params,
-            limits=self._engine.limits,
-        )
-        upload = await self._engine.db.transact(act)
+        upload = await self._admitting.begin(Wish(actor, request))
         reached("upload.created")
         return upload
 
@@ -167,6 +163,10 @@ class Transfers:
         self._engine.tails.drop(upload_id)
         if was_due:
             raise UploadGone(state=UploadState.EXPIRED)
+
+    async def close(self) -> None:
+        """Ends what is beginning; who waits for it is cancelled."""
+        await self._admitting.close()
 
     def stop(self) -> None:
         """Asks every running request to save what it has; they end with ``Stopping``."""

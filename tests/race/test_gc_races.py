@@ -80,7 +80,8 @@ class Stage:
         return self.block_id in await self.writer.queued()
 
     async def new_content(self) -> int:
-        return await self.writer.transact(contents.create, DOMAIN, ChunkerParams())
+        made = await self.writer.transact(contents.create_all, [DOMAIN], ChunkerParams())
+        return made[0]
 
 
 @pytest.fixture
