@@ -40,6 +40,7 @@ POINTS: Final[Mapping[str, str]] = {
     "reap.expired": "an expired upload with its references",
     "reap.purged": "contents without versions",
     "reap.pruned": "contents without versions",
+    "reap.temporary": "contents without versions",
     "reap.released": "queued blocks, and a content in part released",
     "reap.unfinished": "condemned blocks of a dead writer, queued",
     "epoch.raised": "a store one epoch behind its database",

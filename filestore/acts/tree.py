@@ -24,7 +24,7 @@ from filestore.acts.purging import purge, purge_all, put_in_trash, remove, remov
 from filestore.errors import Conflict, Exists, NotFound
 from filestore.meta import entries
 from filestore.meta.database import Tx
-from filestore.meta.entries import Entry, Version
+from filestore.meta.entries import Entry, Temporary, Version
 from filestore.meta.log import audit, emit
 from filestore.meta.subtrees import extent_of
 from filestore.model import Actor, EntryKind
@@ -85,6 +85,7 @@ async def place_version(
     size: int,
     mime: str,
     author_id: str | None,
+    temporary: Temporary | None = None,
 ) -> Placed:
     """Adds a version at ``path``, never refusing for its name.
 
@@ -99,7 +100,13 @@ async def place_version(
         placed = (*placed, used)
     entry, used = await child_of_kind(tx, parent, path[-1], EntryKind.FILE)
     version_id = await entries.add_version(
-        tx, entry, content_id=content_id, size=size, mime=mime, author_id=author_id
+        tx,
+        entry,
+        content_id=content_id,
+        size=size,
+        mime=mime,
+        author_id=author_id,
+        temporary=temporary,
     )
     return Placed(version_id, entry.id, (*placed, used), is_new=entry.current_number is None)
 

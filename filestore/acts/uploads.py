@@ -5,14 +5,16 @@ state together, and the reservation goes with them: what is not ``open`` reserve
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from filestore.acts import tree
 from filestore.acts.booking import book_completed, book_upload
 from filestore.errors import BadRequest, LengthExceeded, TooLarge
 from filestore.meta import contents, uploads
+from filestore.meta.accounts import POOL_ID, hold
 from filestore.meta.database import Tx
+from filestore.meta.entries import Temporary
 from filestore.meta.log import audit, emit
 from filestore.meta.uploads import Upload
 from filestore.model import (
@@ -25,6 +27,7 @@ from filestore.model import (
 )
 from filestore.names import Name, parse_name, parse_path
 from filestore.quota import ledger
+from filestore.quota.refusal import room_of
 
 HASH_OF_NOTHING: Final = {
     "blake3": bytes.fromhex("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
@@ -104,8 +107,8 @@ async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limi
         )
     if (refused := too_large(length, limits)) is not None:
         raise refused
-    await _reserve_exactly(tx, actor, upload, length)
-    await uploads.change(tx, upload, {"length": length, "reserved": length})
+    pool_id = await _reserve_exactly(tx, actor, upload, length)
+    await uploads.change(tx, upload, {"length": length, "reserved": length, "pool_id": pool_id})
 
 
 async def reserve_on(tx: Tx, actor: Actor, upload: Upload, end: int, limits: Limits) -> int:
@@ -121,8 +124,8 @@ async def reserve_on(tx: Tx, actor: Actor, upload: Upload, end: int, limits: Lim
         raise LengthExceeded(expected=limits.max_size, got=end)
     if end <= upload.reserved:
         return upload.reserved
-    await _reserve_exactly(tx, actor, upload, end)
-    await uploads.change(tx, upload, {"reserved": end})
+    pool_id = await _reserve_exactly(tx, actor, upload, end)
+    await uploads.change(tx, upload, {"reserved": end, "pool_id": pool_id})
     return end
 
 
@@ -143,6 +146,7 @@ async def complete(
         size=size,
         mime=upload.mime,
         author_id=upload.user_id,
+        temporary=await _temporary(tx, upload),
     )
     await book_completed(tx, actor, upload, placed, size)
     await uploads.change(
@@ -213,8 +217,32 @@ async def expire_if_due(tx: Tx, upload: Upload) -> bool:
     return False
 
 
-async def _reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> None:
-    """Reserves what is missing, or gives back what is too much, whatever the limit is now."""
+async def _reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> str | None:
+    """Reserves what is missing, or gives back what is too much, whatever the limit is now.
+
+    The pool that holds the reservation from now on, if one does: an upload whose length was not
+    known goes there as a whole when what comes would take the group beyond its soft limit.
+    """
     grows = size - upload.reserved
+    if grows > 0 and upload.pool_id is None and await _overflows(tx, upload, grows):
+        await book_upload(tx, actor, upload, Cause.RELEASE, reserved=-upload.reserved)
+        upload, grows = replace(upload, pool_id=POOL_ID), size
     cause = Cause.RESERVE if grows > 0 else Cause.RELEASE
     await book_upload(tx, actor, upload, cause, reserved=grows, within_limit=grows > 0)
+    return upload.pool_id
+
+
+async def _overflows(tx: Tx, upload: Upload, grows: int) -> bool:
+    group = await hold(tx, upload.group_id)
+    if group is None or not room_of(group).overflows:
+        return False
+    return room_of(group).is_beyond_soft(grows) and await hold(tx, POOL_ID) is not None
+
+
+async def _temporary(tx: Tx, upload: Upload) -> Temporary | None:
+    """How long the file stays, where a pool holds its reservation."""
+    if upload.pool_id is None:
+        return None
+    pool = await hold(tx, upload.pool_id)
+    assert pool is not None, "an account that holds a reservation is never removed"
+    return Temporary(upload.pool_id, pool.trash_retention_s)

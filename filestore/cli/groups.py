@@ -8,7 +8,7 @@ from filestore.cli.connect import collect, run
 from filestore.cli.options import AsJson, Group, NewQuota, Quota, User, duration_s
 from filestore.cli.output import Column, SizeColumn, show, show_list, size_of
 from filestore.client.transport import Document
-from filestore.model import Role, format_size
+from filestore.model import Role, format_size, parse_size
 
 group_app = typer.Typer(help="Groups own files and a quota.", no_args_is_help=True)
 member_app = typer.Typer(help="Who may do what in a group.", no_args_is_help=True)
@@ -127,6 +127,29 @@ def add_member(
     show(member, f"{user} is {role.value} of {group}", as_json=as_json)
 
 
+@member_app.command("share")
+def set_share(
+    group: Group,
+    user: User,
+    size: Annotated[
+        str, typer.Argument(metavar="SIZE", help="10GiB, or none: all that the group has.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Set what a member may take of a group's quota: files, old versions, trash, uploads."""
+    share = None if size == "none" else _size(size)
+    member = run(lambda client: client.groups.set_share(group, user, share))
+    said = "all that the group has" if share is None else format_size(share)
+    show(member, f"{user} may take {said} of {group}", as_json=as_json)
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as err:
+        raise typer.BadParameter(str(err)) from err
+
+
 @member_app.command("remove")
 def remove_member(group: Group, user: User, as_json: AsJson = False) -> None:
     """End a membership."""
@@ -138,7 +161,14 @@ def remove_member(group: Group, user: User, as_json: AsJson = False) -> None:
 @member_app.command("list")
 def list_members(group: Group, as_json: AsJson = False) -> None:
     """List the members of a group."""
-    columns = (Column("USER", "user"), Column("ROLE", "role"), Column("ID", "user_id"))
+    columns = (
+        Column("USER", "user"),
+        Column("ROLE", "role"),
+        SizeColumn("USED", "used_bytes"),
+        SizeColumn("RESERVED", "reserved_bytes"),
+        SizeColumn("SHARE", "share_bytes"),
+        Column("ID", "user_id"),
+    )
     items = collect(lambda client: client.groups.members(group))
     show_list(items, columns, as_json=as_json, empty="no members")
 

@@ -20,6 +20,7 @@ from filestore.cli.groups import group_app, member_app, quota_app
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
 from filestore.cli.people import token_app, user_app, who_am_i
+from filestore.cli.temporary import temporary_app
 from filestore.cli.uploading import upload
 from filestore.cli.uploads import uploads_app
 from filestore.cli.versions import versions_app
@@ -109,6 +110,7 @@ def build(*, with_server: bool) -> typer.Typer:
 
 
 _GROUPS: Final = {
+    "temporary": temporary_app,
     "versions": versions_app,
     "trash": files.trash_app,
     "uploads": uploads_app,

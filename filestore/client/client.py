@@ -15,6 +15,7 @@ from filestore.client.retry import TRANSFERS, RetryPolicy
 from filestore.client.space import Space
 from filestore.client.state import TransferRecords, default_state_folder
 from filestore.client.stream import Stream, Write
+from filestore.client.temporary import Temporary
 from filestore.client.transport import Transport
 from filestore.client.tree import Trash, Tree
 from filestore.client.tus import Uploads
@@ -57,6 +58,7 @@ class Client:
         self.uploads = Uploads(self._transport)
         self.jobs = Jobs(self._transport)
         self.space = Space(self._transport)
+        self.temporary = Temporary(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"

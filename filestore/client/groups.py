@@ -63,6 +63,12 @@ class Groups:
             answer.body if isinstance(answer.body, dict) else {}
         )
 
+    async def set_share(self, group: str, user: str, share_bytes: int | None) -> Document:
+        """The member with what it may take of the group; None: all that the group has."""
+        path = f"{_path(group)}/members/{segments(user)}/share"
+        body: Document = {"share_bytes": share_bytes}
+        return (await self._transport.call("PUT", path, body=body)).document
+
     async def remove_member(self, group: str, user: str) -> None:
         await self._transport.call("DELETE", f"{_path(group)}/members/{segments(user)}")
 

@@ -13,6 +13,7 @@ from filestore.http import (
     openapi,
     people,
     space,
+    temporary,
     tokens,
     trash,
     tree,
@@ -29,7 +30,7 @@ from filestore.settings import Settings
 
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
-    *(tus, uploads, files, tree, versions, trash, space, jobs),
+    *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

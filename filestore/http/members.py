@@ -3,8 +3,9 @@
 from aiohttp import web
 
 from filestore.acts.groups import page_of_members, seat_member, show_member, unseat_member
+from filestore.acts.shares import set_member_share
 from filestore.http.call import Answer, Body, Call, no_content, reply
-from filestore.http.groups import ONE
+from filestore.http.groups import ONE, Bytes
 from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
 from filestore.meta.members import Member
@@ -14,12 +15,16 @@ PATH = ONE + "/members"
 
 
 class MemberAnswer(Answer):
-    """A member of a group."""
+    """A member of a group, with what the member's files (older versions and the trash too) and
+    running uploads take of it. ``share_bytes`` null: all that the group has."""
 
     user_id: str
     user: str
     role: Role
     created_at: str
+    share_bytes: int | None
+    used_bytes: int
+    reserved_bytes: int
 
     @classmethod
     def of(cls, member: Member) -> "MemberAnswer":
@@ -28,6 +33,9 @@ class MemberAnswer(Answer):
             user=member.user_name,
             role=member.role,
             created_at=format_instant(member.created_at),
+            share_bytes=member.share,
+            used_bytes=member.used,
+            reserved_bytes=member.reserved,
         )
 
 
@@ -42,6 +50,12 @@ class Membership(Body):
     """The role to have."""
 
     role: Role
+
+
+class Share(Body):
+    """What a member may take of the group at most; null: all that it has."""
+
+    share_bytes: Bytes | None
 
 
 async def _list(call: Call) -> web.Response:
@@ -69,6 +83,14 @@ async def _put(call: Call) -> web.Response:
         wish.role,
     )
     return reply(MemberAnswer.of(member), status=201 if is_new else 200)
+
+
+async def _set_share(call: Call) -> web.Response:
+    wish = await call.json(Share)
+    member = await set_member_share(
+        call.services.db, call.actor, call.group, call.parameters["user"], wish.share_bytes
+    )
+    return reply(MemberAnswer.of(member))
 
 
 async def _remove(call: Call) -> web.Response:
@@ -108,6 +130,16 @@ ROUTES = (
         request=Membership,
         responses={200: MemberAnswer, 201: MemberAnswer},
         refuses=(409,),
+    ),
+    Route(
+        method="PUT",
+        path=PATH + "/{user}/share",
+        handler=_set_share,
+        access=Access.MANAGER,
+        site_admin=True,
+        summary="Say what a member may take of the group; less than is taken stops new uploads",
+        request=Share,
+        responses={200: MemberAnswer},
     ),
     Route(
         method="DELETE",

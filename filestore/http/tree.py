@@ -20,7 +20,10 @@ from filestore.names import parse_path, split_path
 
 
 class TreeItem(Answer):
-    """A file or folder. What only files have is null for folders; ``etag`` is as in the header."""
+    """A file or folder. What only files have is null for folders; ``etag`` is as in the header.
+
+    ``expires_at``: when the file goes, because it is temporary; null: it stays.
+    """
 
     id: str
     kind: str
@@ -32,6 +35,7 @@ class TreeItem(Answer):
     created_at: str
     modified_at: str
     etag: str | None
+    expires_at: str | None
 
     @classmethod
     def of(cls, located: Located) -> "TreeItem":
@@ -57,6 +61,11 @@ def quoted(version: Version) -> str:
     return f'"{version.etag}"'
 
 
+def expiry(version: Version) -> str | None:
+    """When a temporary version goes; None: it stays."""
+    return None if version.expires_at is None else format_instant(version.expires_at)
+
+
 def _fields(located: Located) -> dict[str, Any]:
     entry, version = located.entry, located.version
     is_file = entry.kind is EntryKind.FILE
@@ -72,6 +81,7 @@ def _fields(located: Located) -> dict[str, Any]:
         "created_at": format_instant(entry.created_at),
         "modified_at": format_instant(changed_at),
         "etag": version and quoted(version),
+        "expires_at": None if version is None else expiry(version),
     }
 
 

@@ -13,7 +13,7 @@ from filestore.http.call import Answer, Body, Call, Digits, Query, no_content, r
 from filestore.http.groups import ONE
 from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
-from filestore.http.tree import TreeItem, quoted
+from filestore.http.tree import TreeItem, expiry, quoted
 from filestore.meta.database import Tx
 from filestore.meta.entries import Version
 from filestore.model import MAX_INT, format_instant
@@ -33,6 +33,7 @@ class VersionAnswer(Answer):
     created_at: str
     etag: str
     current: bool
+    expires_at: str | None
 
     @classmethod
     def of(cls, version: Version, current: int | None) -> "VersionAnswer":
@@ -45,6 +46,7 @@ class VersionAnswer(Answer):
             created_at=format_instant(version.created_at),
             etag=quoted(version),
             current=version.number == current,
+            expires_at=expiry(version),
         )
 
 

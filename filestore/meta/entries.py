@@ -39,7 +39,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One state of a file; ``etag`` is its content's public id, unquoted."""
+    """One state of a file; ``etag`` is its content's public id, unquoted.
+
+    ``expires_at``: when it goes, because it is temporary.
+    """
 
     id: str
     entry_id: str
@@ -51,6 +54,7 @@ class Version:
     author: str | None
     created_at: int
     blake3: bytes | None
+    expires_at: int | None
 
 
 def _entry(row: Any) -> Entry:
@@ -93,6 +97,7 @@ def _version(row: Any) -> Version:
         row.author,
         row.created_at,
         row.blake3,
+        row.expires_at,
     )
 
 
@@ -411,8 +416,23 @@ async def find_version(tx: Tx, version_id: str) -> tuple[Entry, Version] | None:
     return None if entry is None or found is None else (entry, found)
 
 
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """Which account is charged for a version in place of the group, and for how long."""
+
+    pool_id: str
+    keep_s: int
+
+
 async def add_version(
-    tx: Tx, entry: Entry, *, content_id: int, size: int, mime: str, author_id: str | None
+    tx: Tx,
+    entry: Entry,
+    *,
+    content_id: int,
+    size: int,
+    mime: str,
+    author_id: str | None,
+    temporary: Temporary | None = None,
 ) -> str:
     """The id of a new version, numbered under the entry's lock, which becomes the current one."""
     number = entry.last_number + 1
@@ -432,6 +452,8 @@ async def add_version(
             size=size,
             mime=mime,
             author_id=author_id,
+            pool_id=temporary and temporary.pool_id,
+            expires_at=temporary and now_us() + temporary.keep_s * 1_000_000,
         )
     )
     await update(tx, entry.id, {"last_number": number, "current_number": number})

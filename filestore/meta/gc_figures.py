@@ -23,6 +23,7 @@ from filestore.meta.tables import (
     uploads,
     versions,
 )
+from filestore.meta.temporary import is_temporary_due
 from filestore.model import BlockState, ContentState, EntryKind, UploadState
 
 _STORED = sa.func.coalesce(blocks.c.stored_size, blocks.c.size)
@@ -186,7 +187,8 @@ async def to_reap(tx: Tx, process_id: str, *, alone: bool) -> ToReap:
     return ToReap(
         uploads=await count(number.where(_is_upload_due())),
         entries=await count(trash.where(is_trash_due())),
-        versions=await count(number.select_from(due_versions()).where(is_version_due())),
+        versions=await count(number.select_from(due_versions()).where(is_version_due()))
+        + await count(number.where(is_temporary_due())),
         contents=await count(number.where(contents.c.state == ContentState.DELETING)),
         unfinished=await count(number.where(is_unfinished(process_id, alone=alone))),
     )
@@ -259,9 +261,11 @@ def _going_versions() -> sa.CTE:
     rotten = _rotten_entries()
     trashed = sa.select(versions.c.id, versions.c.content_id, sa.literal("trash").label("reason"))
     replaced = sa.select(versions.c.id, versions.c.content_id, sa.literal("retention"))
+    expired = sa.select(versions.c.id, versions.c.content_id, sa.literal("temporary"))
     return sa.union_all(
         trashed.where(versions.c.entry_id.in_(sa.select(rotten.c.id))),
         replaced.select_from(due_versions()).where(is_version_due()),
+        expired.where(is_temporary_due()),
     ).cte("going")
 
 

@@ -20,7 +20,7 @@ from filestore.meta.tables import (
     uploads,
     versions,
 )
-from filestore.model import EntryKind, Role, UploadState
+from filestore.model import AccountKind, EntryKind, Role, UploadState
 from filestore.names import Label, check_label
 
 
@@ -57,6 +57,11 @@ class GroupBytes:
     versions: int
     trash: int
     unique: int
+
+
+def is_living_group() -> sa.ColumnElement[bool]:
+    """That a row of ``groups`` is a group's, which is not deleted."""
+    return sa.and_(groups.c.deleted_at.is_(None), groups.c.kind == AccountKind.GROUP)
 
 
 async def insert_group(
@@ -109,7 +114,7 @@ async def find_group(tx: Tx, ref: str, *, lock: bool = False) -> Group | None:
     clause = _group_is(ref)
     if clause is None:
         return None
-    query = sa.select(groups).where(clause, groups.c.deleted_at.is_(None))
+    query = sa.select(groups).where(clause, is_living_group())
     row = (await tx.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     return None if row is None else _group(row)
 
@@ -136,7 +141,7 @@ async def list_groups(
                 isouter=everything,
             )
         )
-        .where(groups.c.deleted_at.is_(None))
+        .where(is_living_group())
         .order_by(groups.c.name_key)
         .limit(limit)
     )
@@ -221,7 +226,7 @@ async def group_bytes(tx: Tx, group_id: str) -> GroupBytes:
             sa.func.coalesce(sa.func.sum(versions.c.size), 0).label("whole"),
         )
         .select_from(versions.join(entries, entries.c.id == versions.c.entry_id))
-        .where(entries.c.group_id == group_id)
+        .where(entries.c.group_id == group_id, versions.c.pool_id.is_(None))
         .subquery("sums")
     )
     distinct = _distinct_blocks(group_id)

@@ -10,16 +10,22 @@ from sqlalchemy.engine import Row
 
 from filestore.meta.database import Tx
 from filestore.meta.people import user_is
-from filestore.meta.tables import memberships, users
+from filestore.meta.tables import member_accounts, memberships, users
 from filestore.model import Role
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
+    """``share`` None: all that the group has. What is taken, in bytes: files with their versions
+    and the trash, and running uploads."""
+
     user_id: str
     user_name: str
     role: Role
     created_at: int
+    share: int | None
+    used: int
+    reserved: int
 
 
 async def role_of(tx: Tx, group_id: str, user_id: str) -> Role | None:
@@ -92,11 +98,29 @@ async def has_other_manager(tx: Tx, group_id: str, user_id: str) -> bool:
 
 def _select(group_id: str) -> sa.Select[Any]:
     return (
-        sa.select(memberships, users.c.name, users.c.name_key)
+        sa.select(
+            *(memberships, users.c.name, users.c.name_key),
+            *(member_accounts.c.share_limit, member_accounts.c.used, member_accounts.c.reserved),
+        )
         .join(users, users.c.id == memberships.c.user_id)
+        .outerjoin(
+            member_accounts,
+            sa.and_(
+                member_accounts.c.group_id == memberships.c.group_id,
+                member_accounts.c.user_id == memberships.c.user_id,
+            ),
+        )
         .where(memberships.c.group_id == group_id)
     )
 
 
 def _member(row: Row[Any]) -> Member:
-    return Member(row.user_id, row.name, Role(row.role), row.created_at)
+    return Member(
+        row.user_id,
+        row.name,
+        Role(row.role),
+        row.created_at,
+        row.share_limit,
+        row.used or 0,
+        row.reserved or 0,
+    )

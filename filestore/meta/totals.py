@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from filestore.meta.database import Tx
+from filestore.meta.groups import is_living_group
 from filestore.meta.tables import groups, uploads
 from filestore.model import UploadState
 
@@ -33,7 +34,7 @@ async def read_totals(tx: Tx) -> Totals:
                 ("reserved", groups.c.reserved),
             )
         ),
-    ).where(groups.c.deleted_at.is_(None))
+    ).where(is_living_group())
     of_uploads = sa.select(
         sa.func.count(), sa.func.coalesce(sa.func.sum(uploads.c.byte_offset), 0)
     ).where(uploads.c.state == UploadState.OPEN)

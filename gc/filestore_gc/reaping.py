@@ -12,14 +12,16 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from filestore.acts import temporary as acts
 from filestore.acts import tree, versions
 from filestore.acts.uploads import expire_if_due
-from filestore.errors import Conflict, NotFound
+from filestore.errors import Conflict, NotFound, QuotaExceeded
 from filestore.failpoints import reached
-from filestore.meta import gc_reaper, jobs, retention, uploads
+from filestore.meta import gc_reaper, jobs, retention, temporary, uploads
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
 from filestore.meta.tables import now_us
+from filestore.meta.temporary import TemporaryVersion
 from filestore.model import SYSTEM
 from filestore_gc.report import Reaped
 
@@ -69,6 +71,8 @@ class Reaper:
         expired = await self.expire_uploads()
         purged, freed = await self.purge_trash()
         pruned, saved = await self.prune_versions()
+        pruned += await self.expire_temporary()
+        await self.keep_temporary()
         released, references = await self.release_contents()
         unfinished = await self.condemn_unfinished()
         found = await self.list_unlisted() if thorough else 0
@@ -118,6 +122,27 @@ class Reaper:
                 count, size = await self._prune(after, group_id)
                 done, freed = done + count, freed + size
         return done, freed
+
+    async def expire_temporary(self) -> int:
+        """Removes temporary versions whose time has run out; how many."""
+        done, after = 0, ""
+        while due := await self.db.read(partial(temporary.due, after=after, limit=BATCH)):
+            for version in due:
+                await self.keep()
+                done += await self.db.transact(partial(_expire_version, version=version))
+                reached("reap.temporary")
+            after = due[-1].id
+        return done
+
+    async def keep_temporary(self) -> int:
+        """Makes temporary versions permanent that have room in their groups now; how many."""
+        done, after = 0, ""
+        while found := await self.db.read(partial(temporary.fitting, after=after, limit=BATCH)):
+            for version in found:
+                await self.keep()
+                done += await _keep_version(self.db, version)
+            after = found[-1].id
+        return done
 
     async def release_contents(self) -> tuple[int, int]:
         """Removes references of contents that nobody wants; how many contents and references."""
@@ -212,6 +237,25 @@ async def _purge(db: Database, entry_id: str, group_id: str) -> int | None:
         return await tree.purge_all(db, SYSTEM, group_id, entry_id, check)
     except (NotFound, Conflict):
         return None
+
+
+async def _expire_version(tx: Tx, version: TemporaryVersion) -> bool:
+    """Whether it went. The group may be gone meanwhile, and it may have become permanent."""
+    try:
+        return await acts.expire(tx, SYSTEM, version.group_id, version.id)
+    except NotFound:
+        return False
+
+
+async def _keep_version(db: Database, version: TemporaryVersion) -> bool:
+    """Whether it is permanent now. Others may have taken the room, or the member's share has none:
+    then its time goes on."""
+    act = partial(acts.keep, actor=SYSTEM, group_id=version.group_id, version_id=version.id)
+    try:
+        await db.transact(act)
+    except (NotFound, QuotaExceeded):
+        return False
+    return True
 
 
 async def _prune(tx: Tx, entry_id: str, group_id: str) -> tuple[int, int]:
