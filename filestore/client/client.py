@@ -20,6 +20,7 @@ from filestore.client.tree import Trash, Tree
 from filestore.client.tus import Uploads
 from filestore.client.upload import Target, Upload, Uploaded, UploadPorts
 from filestore.client.watcher import Nobody, Watcher
+from filestore.client.webhooks import Events, Webhooks
 from filestore.errors import Language
 
 
@@ -57,6 +58,8 @@ class Client:
         self.uploads = Uploads(self._transport)
         self.jobs = Jobs(self._transport)
         self.space = Space(self._transport)
+        self.webhooks = Webhooks(self._transport)
+        self.events = Events(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from filestore.http import (
+    events,
     files,
     groups,
     health,
@@ -19,6 +20,7 @@ from filestore.http import (
     tus,
     uploads,
     versions,
+    webhooks,
 )
 from filestore.http.call import Services
 from filestore.http.connection import METRICS
@@ -30,6 +32,7 @@ from filestore.settings import Settings
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
     *(tus, uploads, files, tree, versions, trash, space, jobs),
+    *(webhooks, events),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 
