@@ -20,6 +20,7 @@ _NEVER: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
         "168.63.129.16/32",  # Azure's host: public by number, internal by use
+        "192.0.0.0/24",  # protocol assignments, RFC 6890; clouds answer there
         "192.88.99.0/24",  # 6to4 relays, RFC 7526
         "2002::/16",  # 6to4 carries any IPv4 address, RFC 3056
         "2001::/32",  # Teredo, too, RFC 4380
