@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from filestore.ids import new_id
 from filestore.meta.database import Tx
+from filestore.meta.event_kinds import ALL
 from filestore.meta.tables import groups, now_us, webhook_deliveries, webhooks
 from filestore.model import DeliveryState
 
@@ -140,8 +141,9 @@ async def of_deleted_groups(tx: Tx) -> list[str]:
 
 
 def dump_kinds(kinds: Sequence[str]) -> str:
-    """How kinds are stored: sorted, each in quotes, which ``log.emit`` looks for."""
-    return json.dumps(sorted(set(kinds)), separators=(",", ":"))
+    """How kinds are stored: sorted, each in quotes, which ``log.emit`` looks for; or ``*`` alone."""
+    stored = [ALL] if ALL in kinds else sorted(set(kinds))
+    return json.dumps(stored, separators=(",", ":"))
 
 
 def _is_of(group_id: str | None) -> sa.ColumnElement[bool]:

@@ -132,7 +132,7 @@ async def test_a_webhook_is_changed_disabled_and_removed(cast: Cast, receiver: R
     made = await _add(cast.manager, receiver.url(), "file.written")
     one = f"{HOOKS}/{made['id']}"
     changed = await cast.manager.patch(one, {"enabled": False, "kinds": ["*", "file.written"]})
-    assert (changed.json["enabled"], changed.json["kinds"]) == (False, ["*", "file.written"])
+    assert (changed.json["enabled"], changed.json["kinds"]) == (False, ["*"])
     assert (await cast.manager.post(f"{one}/test")).code == "conflict"
     assert (await cast.manager.delete(one)).status == 204
     assert (await cast.manager.get(one)).status == 404

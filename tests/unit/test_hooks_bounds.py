@@ -45,8 +45,7 @@ async def test_an_upload_without_webhooks_pays_no_round_trip_for_them(at: Proces
     with _sent() as sent:
         await at.upload(b"x" * 1000, "a")
     ours = [text for text, _ in sent if " events" in text or "webhook" in text]
-    inside = 2 if at.db.is_sqlite else 1  # SQLite is in the process, and takes no two in one
-    assert len(ours) == inside, ours
+    assert len(ours) == 1, ours
 
 
 async def test_taking_and_recording_walk_through_no_table(at: Process) -> None:
