@@ -141,7 +141,7 @@ async def of_deleted_groups(tx: Tx) -> list[str]:
 
 
 def dump_kinds(kinds: Sequence[str]) -> str:
-    """How kinds are stored: sorted, each in quotes, which ``log.emit`` looks for; or ``*`` alone."""
+    """How kinds are stored: sorted, in quotes, which ``log.emit`` looks for; or ``*`` alone."""
     stored = [ALL] if ALL in kinds else sorted(set(kinds))
     return json.dumps(stored, separators=(",", ":"))
 
