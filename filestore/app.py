@@ -18,6 +18,7 @@ from aiohttp import web
 from filestore.acts.begin import begin
 from filestore.attaching import Attachment, join, make_backend
 from filestore.errors import CannotStart, DatabaseUnavailable
+from filestore.hooks.worker import Tuning, running_hooks
 from filestore.http.application import make_application
 from filestore.http.call import Services
 from filestore.http.connection import make_runner
@@ -85,6 +86,9 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
         metrics = _make_metrics(hot)
         await stack.enter_async_context(running_figures(db, metrics.registry))
+        hooks = await stack.enter_async_context(
+            running_hooks(db, Tuning.of(settings), metrics.registry)
+        )
         services = Services(
             settings=settings,
             db=db,
@@ -94,6 +98,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             egress=hot.egress,
             collector=collector,
             jobs=jobs,
+            hooks=hooks,
         )
         work = _together([partial(_beat, db, process_id), attachment.keep_trying])
         background = await stack.enter_async_context(_running(work))

@@ -35,6 +35,7 @@ POINTS: Final[Mapping[str, str]] = {
     "heal.begun": "a lost block and its live twin",
     "heal.repointed": "references in part repointed from a lost block to its twin",
     "complete.committed": "a file whose upload was not answered",
+    "hook.sent": "a delivery that arrived and is not recorded; it is sent again",
     "upload.terminated": "an upload that ended and was not answered",
     "file.deleted": "a file that is gone or in the trash, which was not answered",
     "reap.expired": "an expired upload with its references",

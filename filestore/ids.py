@@ -11,7 +11,9 @@ import secrets
 import zlib
 from typing import Final, Literal
 
-Kind = Literal["grp", "usr", "tok", "ent", "ver", "cnt", "upl", "prc", "sto", "job", "req"]
+Kind = Literal[
+    "grp", "usr", "tok", "ent", "ver", "cnt", "upl", "prc", "sto", "job", "req", "evt", "whk"
+]
 
 KINDS: Final[dict[Kind, str]] = {
     "grp": "group",
@@ -25,6 +27,8 @@ KINDS: Final[dict[Kind, str]] = {
     "sto": "store",
     "job": "job",
     "req": "request",
+    "evt": "event",
+    "whk": "webhook",
 }
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32, lower case

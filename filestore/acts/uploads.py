@@ -138,6 +138,7 @@ async def complete(
     """
     await ledger.lock(tx, upload.group_id)
     await contents.complete(tx, upload.building, size=size, blake3=blake3)
+    temporary = await _temporary(tx, upload)
     placed = await tree.place_version(
         tx,
         upload.group_id,
@@ -146,7 +147,7 @@ async def complete(
         size=size,
         mime=upload.mime,
         author_id=upload.user_id,
-        temporary=await _temporary(tx, upload),
+        temporary=temporary,
     )
     await book_completed(tx, actor, upload, placed, size)
     await uploads.change(
@@ -173,6 +174,18 @@ async def complete(
         {"path": shown, "version": placed.version_id, "bytes": size, "upload": upload.id},
         group_id=upload.group_id,
     )
+    if temporary is not None:
+        await emit(
+            tx,
+            "file.temporary",
+            {
+                "path": shown,
+                "version": placed.version_id,
+                "bytes": size,
+                "keep_s": temporary.keep_s,
+            },
+            group_id=upload.group_id,
+        )
 
 
 async def end(

@@ -24,6 +24,7 @@ from filestore.cli.temporary import temporary_app
 from filestore.cli.uploading import upload
 from filestore.cli.uploads import uploads_app
 from filestore.cli.versions import versions_app
+from filestore.cli.webhooks import webhook_app
 from filestore.errors import FilestoreError, LocalFile
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
@@ -120,6 +121,7 @@ _GROUPS: Final = {
     "user": user_app,
     "token": token_app,
     "gc": gc_app,
+    "webhook": webhook_app,
 }
 
 

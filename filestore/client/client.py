@@ -21,6 +21,7 @@ from filestore.client.tree import Trash, Tree
 from filestore.client.tus import Uploads
 from filestore.client.upload import Target, Upload, Uploaded, UploadPorts
 from filestore.client.watcher import Nobody, Watcher
+from filestore.client.webhooks import Events, Webhooks
 from filestore.errors import Language
 
 
@@ -59,6 +60,8 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.space = Space(self._transport)
         self.temporary = Temporary(self._transport)
+        self.webhooks = Webhooks(self._transport)
+        self.events = Events(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"

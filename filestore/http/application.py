@@ -5,6 +5,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from filestore.http import (
+    events,
     files,
     groups,
     health,
@@ -20,6 +21,7 @@ from filestore.http import (
     tus,
     uploads,
     versions,
+    webhooks,
 )
 from filestore.http.call import Services
 from filestore.http.connection import METRICS
@@ -31,6 +33,7 @@ from filestore.settings import Settings
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
     *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
+    *(webhooks, events),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

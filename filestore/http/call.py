@@ -25,6 +25,7 @@ from filestore.model import Actor, Principal
 
 if TYPE_CHECKING:
     from filestore.acts.access import GroupAccess
+    from filestore.hooks.worker import Hooks
     from filestore.settings import Settings
     from filestore.telemetry import Metrics
     from filestore.transfer.egress import Egress
@@ -62,6 +63,7 @@ class Services:
     egress: "Egress"
     collector: "Collector"
     jobs: "Jobs"
+    hooks: "Hooks"
 
 
 class Body(BaseModel):

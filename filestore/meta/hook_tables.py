@@ -9,6 +9,7 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -26,11 +27,16 @@ webhooks = table(
     time("created_at"),
     time("disabled_at", null=True),
     time("failing_since", null=True),
+    time("busy_until", null=True),
+    Column("old_secret", Text),
+    time("old_secret_until", null=True),
     CheckConstraint("length(url) BETWEEN 1 AND 2000", name="url"),
     Index("ix_webhooks_group_id", "group_id"),
 )
 """``group_id`` null: of all groups and of the site. ``kinds``: of events, JSON. ``secret`` signs
-what is sent, so it is stored as it is; it is shown once."""
+what is sent, so it is stored as it is; it is shown once. ``old_secret`` signs beside it
+until ``old_secret_until``. ``busy_until``: until then one process alone sends to it; in the past:
+when it was last served."""
 
 webhook_deliveries = table(
     "webhook_deliveries",
@@ -50,11 +56,14 @@ webhook_deliveries = table(
     CheckConstraint("(state = 'waiting') = (ended_at IS NULL)", name="ended"),
     Index(
         "ix_webhook_deliveries_waiting",
+        "webhook_id",
         "not_before",
+        "id",
         postgresql_where=text("state = 'waiting'"),
         sqlite_where=text("state = 'waiting'"),
     ),
     Index("ix_webhook_deliveries_webhook_id", "webhook_id", "id"),
-    Index("ix_webhook_deliveries_event_id", "event_id"),
+    UniqueConstraint("event_id", "webhook_id"),
 )
-"""One event for one webhook, made in the transaction that made the event."""
+"""One event for one webhook, made in the transaction that made the event. ``not_before``: of one
+that is being sent, when it counts as lost. A delivery is named by its event."""

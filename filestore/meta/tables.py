@@ -206,9 +206,12 @@ events = table(
     Column("kind", String(64), nullable=False),
     Column("group_id", String(40)),
     Column("payload", Text, nullable=False),
+    Column("public_id", String(40)),
     Index("ix_events_group_id", "group_id", "id"),
+    Index("uq_events_public_id", "public_id", unique=True),
 )
-"""The outbox for webhooks and pages, written in the transaction of the act."""
+"""The outbox for webhooks and pages, written in the transaction of the act. ``public_id`` names it
+outside, where the number would tell how much happens in other groups."""
 
 entries = table(
     "entries",

@@ -17,6 +17,7 @@ from filestore.settings.sections import (
     Server,
     Transfer,
     Uploads,
+    Webhooks,
 )
 
 
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     fsck: Fsck = Fsck()
     scrub: Scrub = Scrub()
     jobs: Jobs = Jobs()
+    webhooks: Webhooks = Webhooks()
     log: Log = Log()
 
     @classmethod

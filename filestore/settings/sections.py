@@ -387,6 +387,46 @@ class Jobs(Section):
     )
 
 
+class Webhooks(Section):
+    """Telling others of events."""
+
+    allowed_networks: Networks = setting(
+        (),
+        "Networks besides public addresses that webhooks may go to, there also without TLS.",
+        allowed="a list of addresses or networks; in the environment separated by commas",
+        example='["10.1.2.0/24"]',
+        why="managers choose the URLs; they must not reach what only the service can reach",
+    )
+    timeout_s: float = setting(
+        10.0,
+        "Time in seconds in which a receiver must answer.",
+        ge=1,
+        le=60,
+        why="a receiver queues what it is told; one that works before it answers takes longer",
+    )
+    concurrency: int = setting(
+        8,
+        "Messages that one process sends at a time; of one webhook one, over all processes.",
+        ge=2,
+        le=64,
+        why="half of them may wait for receivers that fail, and the rest is still served",
+    )
+    disable_after_s: int = setting(
+        5 * _DAY_S,
+        "Time in seconds without any success after which a webhook is disabled.",
+        ge=3600,
+        le=365 * _DAY_S,
+        why="a receiver that fails over a long weekend is still there on Tuesday",
+    )
+    keep_s: int = setting(
+        30 * _DAY_S,
+        "Time in seconds that events and their deliveries are listed.",
+        ge=2 * _DAY_S,
+        le=3650 * _DAY_S,
+        why="last month's can be looked up; retries take a day, and the audit log keeps the rest",
+    )
+
+
 class Groups(Section):
     """What a new group gets."""
 

@@ -28,8 +28,8 @@ SHARED = pytest.param(
 
 def _points_of(stage: Stage) -> list[str]:
     """All points that the backend has, in order; a reaper finds what is unfinished only right
-    after the death of a writer."""
-    names = [name for name in POINTS if name != "reap.unfinished"]
+    after the death of a writer. No webhook is in the story: they have tests of their own."""
+    names = [name for name in POINTS if name not in ("reap.unfinished", "hook.sent")]
     names.insert(names.index("place.rows") + 1, "reap.unfinished")
     is_disk = stage.backend.name == backends.DISK
     return [name for name in names if is_disk or not name.startswith("disk.")]

@@ -127,7 +127,7 @@ ROWS: list[tuple[str, Values]] = [
     ),
     ("member_accounts", {"group_id": "grp_1", "user_id": "usr_1", "used": 5}),
     ("audit_log", {"id": 1, "act": "x"}),
-    ("events", {"id": 1, "kind": "x", "payload": "{}"}),
+    ("events", {"id": 1, "kind": "x", "payload": "{}", "public_id": "evt_1"}),
     (
         "webhooks",
         {"id": "whk_1", "group_id": "grp_1", "url": "https://a", "secret": "s", "kinds": "[]"},
@@ -259,6 +259,8 @@ TWINS: list[tuple[str, Values]] = [
     ("uq_versions_entry_id_number", {"id": "ver_2"}),
     ("uq_uploads_content_id", {"id": "upl_2", "idempotency_key": None}),
     ("uq_uploads_idempotency_key", {"id": "upl_2", "content_id": None, "state": "expired"}),
+    ("uq_events_public_id", {"id": 2}),
+    ("uq_webhook_deliveries_event_id_webhook_id", {"id": 2}),
     ("pk_instance", {}),
     ("pk_memberships", {"role": "manager"}),
     ("pk_content_blocks", {"size": 4}),

@@ -40,6 +40,7 @@ def upgrade() -> None:
     op.create_index("ix_quota_journal_at", "quota_journal", ["group_id", "at"])
     _create_journal_seals()
     _create_member_accounts()
+    _name_events()
     _create_webhooks()
     _create_webhook_deliveries()
     _count_files()
@@ -250,6 +251,16 @@ def _create_member_accounts() -> None:
     op.create_index("ix_member_accounts_user_id", "member_accounts", ["user_id"])
 
 
+def _name_events() -> None:
+    op.add_column("events", sa.Column("public_id", sa.String(40), nullable=True))
+    digits = {
+        "postgresql": "substr(replace(gen_random_uuid()::text, '-', ''), 1, 26)",
+        "sqlite": "lower(hex(randomblob(13)))",
+    }
+    op.execute(f"UPDATE events SET public_id = 'evt_' || {digits[op.get_context().dialect.name]}")
+    op.create_index("uq_events_public_id", "events", ["public_id"], unique=True)
+
+
 def _create_webhooks() -> None:
     op.create_table(
         "webhooks",
@@ -259,7 +270,11 @@ def _create_webhooks() -> None:
         sa.Column("created_by", sa.String(40), nullable=True),
         sa.Column("created_at", sa.BigInteger(), server_default=_now(), nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
-        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        *(
+            sa.Column(name, sa.BigInteger(), nullable=True)
+            for name in ("failing_since", "busy_until", "old_secret_until")
+        ),
+        sa.Column("old_secret", sa.Text(), nullable=True),
         sa.CheckConstraint("length(url) BETWEEN 1 AND 2000", name=op.f("ck_webhooks_url")),
         sa.ForeignKeyConstraint(
             ["group_id"], ["groups.id"], name=op.f("fk_webhooks_group_id"), ondelete="RESTRICT"
@@ -302,16 +317,18 @@ def _create_webhook_deliveries() -> None:
             for one in ("webhook", "event")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
+        sa.UniqueConstraint(
+            "event_id", "webhook_id", name=op.f("uq_webhook_deliveries_event_id_webhook_id")
+        ),
         sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_webhook_deliveries_waiting",
         "webhook_deliveries",
-        ["not_before"],
+        ["webhook_id", "not_before", "id"],
         **_where("state = 'waiting'"),
     )
     op.create_index("ix_webhook_deliveries_webhook_id", "webhook_deliveries", ["webhook_id", "id"])
-    op.create_index("ix_webhook_deliveries_event_id", "webhook_deliveries", ["event_id"])
 
 
 def _count_files() -> None:
