@@ -10,7 +10,7 @@ from typing import Final
 
 from filestore.acts import tree
 from filestore.acts.booking import book_completed, book_upload
-from filestore.errors import BadRequest, LengthExceeded, TooLarge
+from filestore.errors import BadRequest, Json, LengthExceeded, TooLarge
 from filestore.meta import contents, uploads
 from filestore.meta.accounts import POOL_ID, hold
 from filestore.meta.database import Tx
@@ -138,7 +138,6 @@ async def complete(
     """
     await ledger.lock(tx, upload.group_id)
     await contents.complete(tx, upload.building, size=size, blake3=blake3)
-    temporary = await _temporary(tx, upload)
     placed = await tree.place_version(
         tx,
         upload.group_id,
@@ -147,7 +146,7 @@ async def complete(
         size=size,
         mime=upload.mime,
         author_id=upload.user_id,
-        temporary=temporary,
+        temporary=await _temporary(tx, upload),
     )
     await book_completed(tx, actor, upload, placed, size)
     await uploads.change(
@@ -163,29 +162,22 @@ async def complete(
             "holder_id": None,
         },
     )
+    await _tell_written(tx, actor, upload, placed, size)
+
+
+async def _tell_written(
+    tx: Tx, actor: Actor, upload: Upload, placed: tree.Placed, size: int
+) -> None:
     shown = tree.shown_path(placed.path)
+    version: dict[str, Json] = {"path": shown, "version": placed.version_id, "bytes": size}
     await audit(
         tx, actor, "file.write", group_id=upload.group_id, target=shown,
         after={"version": placed.version_id, "bytes": size},
     )  # fmt: skip
-    await emit(
-        tx,
-        "file.written",
-        {"path": shown, "version": placed.version_id, "bytes": size, "upload": upload.id},
-        group_id=upload.group_id,
-    )
-    if temporary is not None:
-        await emit(
-            tx,
-            "file.temporary",
-            {
-                "path": shown,
-                "version": placed.version_id,
-                "bytes": size,
-                "keep_s": temporary.keep_s,
-            },
-            group_id=upload.group_id,
-        )
+    told = {**version, "upload": upload.id}
+    await emit(tx, "file.written", told, group_id=upload.group_id)
+    if upload.pool_id is not None:
+        await emit(tx, "file.temporary", version, group_id=upload.group_id)
 
 
 async def end(
