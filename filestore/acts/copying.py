@@ -19,43 +19,62 @@ MAX_COPY: Final = 10_000
 group's uploads wait on PostgreSQL."""
 
 
-async def copy(tx: Tx, actor: Actor, group_id: str, source: Path, target: Path) -> Entry:
+async def copy(
+    tx: Tx, actor: Actor, group_id: str, source: Path, target: Path, into: str | None = None
+) -> Entry:
     """Copies a file, or a folder with all that lives in it, to a name that is free.
 
-    Costs no bytes in the store; the group is charged as for any version. Versions that are
-    not current are not copied.
+    Costs no bytes in the store; the group that gets the copy (``into``, else the same one) is
+    charged as for any version. Versions that are not current are not copied.
 
     :raises NotFound: nothing lies at ``source``.
     :raises Exists: something lies at ``target``.
     :raises Conflict: a folder would be copied into itself, it holds more than ``MAX_COPY``
-        entries, or a path would become too long.
+        entries, a path would become too long, or the groups store their blocks apart.
     :raises QuotaExceeded: the group has no room for the copies.
     """
+    into = into or group_id
     if not source or not target:
         raise Conflict(what="copy", reason="the root of a group cannot be copied, nor be a copy")
-    await ledger.lock(tx, group_id)
-    await entries.root(tx, group_id, share=True)
+    await hold_groups(tx, group_id, into)
+    for one in sorted({group_id, into}):
+        await entries.root(tx, one, share=True)
     top = await resolve(tx, group_id, source)
     nodes = await _nodes(tx, top)
     files = [node for node in nodes if node.kind is EntryKind.FILE]
-    await ledger.require_room(tx, group_id, sum(node.size or 0 for node in files), len(files))
-    folder = await hold_folder(tx, group_id, target[:-1])
+    await ledger.require_room(tx, into, sum(node.size or 0 for node in files), len(files))
+    folder = await hold_folder(tx, into, target[:-1])
     if top.id in await entries.ancestors(tx, folder.id):
         raise Conflict(what="copy", reason="a folder cannot be copied into itself")
     names = [*await entries.path_of(tx, folder.id), target[-1].given]
     check_fits("copy", names, _extent(nodes))
-    if not await entries.add_child(tx, group_id, folder.id, target[-1], top.kind):
+    if not await entries.add_child(tx, into, folder.id, target[-1], top.kind):
         raise Exists(what="file or folder", name=shown_path(target))
-    copied = await resolve(tx, group_id, target)
+    copied = await resolve(tx, into, target)
     lines = await _fill(tx, actor, copied, nodes, shown_path(target))
-    await ledger.post(tx, actor, group_id, lines, within_limit=True)
+    await ledger.post(tx, actor, into, lines, within_limit=True)
     paths: dict[str, Json] = {"from": shown_path(source), "to": shown_path(target)}
+    if into != group_id:
+        paths["from_group"] = group_id
     await audit(
-        tx, actor, "entry.copy", group_id=group_id, target=top.id,
+        tx, actor, "entry.copy", group_id=into, target=top.id,
         before=paths["from"], after=paths["to"],
     )  # fmt: skip
-    await emit(tx, "entry.copied", paths, group_id=group_id)
-    return await resolve(tx, group_id, target)
+    await emit(tx, "entry.copied", paths, group_id=into)
+    return copied
+
+
+async def hold_groups(tx: Tx, group_id: str, other_id: str) -> None:
+    """Locks the rows of two groups, or of one, that may share contents.
+
+    :raises NotFound: one of them is gone.
+    :raises Conflict: they are of different dedup domains, so what one stores the other cannot use.
+    """
+    if not await ledger.lock_all(tx, [group_id, other_id]):
+        raise Conflict(
+            what="the act on both groups",
+            reason="they store their blocks apart; download from the one, upload to the other",
+        )
 
 
 async def _nodes(tx: Tx, top: Entry) -> list[Node]:

@@ -8,6 +8,7 @@ of names below the group's root.
 from collections.abc import Sequence
 
 from filestore.acts.copying import copy
+from filestore.acts.crossing import move_across
 from filestore.acts.places import (
     Path,
     Placed,
@@ -142,14 +143,18 @@ def _at_place(path: Path, entry: Entry | None, *, is_last: bool) -> bool | Confl
     return True if entry.kind is wanted else wrong_kind(path, entry.kind)
 
 
-async def move(tx: Tx, actor: Actor, group_id: str, source: Path, target: Path) -> Entry:
-    """Moves a file or folder within the group, to a name that is free.
+async def move(
+    tx: Tx, actor: Actor, group_id: str, source: Path, target: Path, into: str | None = None
+) -> Entry:
+    """Moves a file or folder within the group, or ``into`` another, to a name that is free.
 
     :raises NotFound: nothing lies at ``source``.
     :raises Exists: something lies at ``target``.
     :raises Conflict: a folder would move into itself, the root would move, or a path would
         become too long.
     """
+    if into is not None and into != group_id:
+        return await move_across(tx, actor, group_id, source, target, into)
     if not source or not target:
         raise Conflict(what="move", reason="the root of a group stays where it is")
     await entries.root(tx, group_id, write=True)

@@ -55,7 +55,7 @@ def move(
     target: MoveTarget,
     as_json: AsJson = False,
 ) -> None:
-    """Move or rename within a group; into a folder when the target ends with a slash."""
+    """Move or rename, also to another group; into a folder when the target ends with a slash."""
     _relocate(lambda client: client.tree.move, "moved", source, target, as_json=as_json)
 
 
@@ -64,7 +64,7 @@ def copy(
     target: MoveTarget,
     as_json: AsJson = False,
 ) -> None:
-    """Copy within a group. No bytes move or are stored again, but the copy counts in the quota."""
+    """Copy, also to another group. No bytes are stored again, but the copy counts in the quota."""
     _relocate(lambda client: client.tree.copy, "copied", source, target, as_json=as_json)
 
 
@@ -112,7 +112,7 @@ def empty(group: Group, as_json: AsJson = False) -> None:
     show({"group": group, "purged": count}, done, as_json=as_json)
 
 
-_Relocation = Callable[[str, str, str], Awaitable[Document]]
+_Relocation = Callable[[str, str, str, str | None], Awaitable[Document]]
 
 
 def _relocate(
@@ -123,9 +123,8 @@ def _relocate(
     *,
     as_json: bool,
 ) -> None:
-    if source.group != target.group:
-        raise typer.BadParameter(f"{source} and {target} are in different groups")
     if target.is_folder:
         target = target.below(source.name)
-    entry = run(lambda client: how(client)(source.group, source.path, target.path))
+    to_group = None if target.group == source.group else target.group
+    entry = run(lambda client: how(client)(source.group, source.path, target.path, to_group))
     show(entry, f"{done} {source} to {target}", as_json=as_json)

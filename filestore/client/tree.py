@@ -31,12 +31,17 @@ class Tree:
         """The folder at ``path``, made with those above it where they were missing."""
         return (await self._transport.call("PUT", _path(group, "folders", path))).document
 
-    async def move(self, group: str, source: str, target: str) -> Document:
-        return await self._relocate(group, "move", source, target)
+    async def move(
+        self, group: str, source: str, target: str, to_group: str | None = None
+    ) -> Document:
+        """The file or folder where it is now, with all its versions; in ``to_group`` if given."""
+        return await self._relocate(group, "move", source, target, to_group)
 
-    async def copy(self, group: str, source: str, target: str) -> Document:
-        """Adds no bytes to the store, but counts in the quota."""
-        return await self._relocate(group, "copy", source, target)
+    async def copy(
+        self, group: str, source: str, target: str, to_group: str | None = None
+    ) -> Document:
+        """Adds no bytes to the store, but counts in the quota of the group that gets the copy."""
+        return await self._relocate(group, "copy", source, target, to_group)
 
     async def remove(self, group: str, path: str, *, permanent: bool = False) -> None:
         """Moves a file or folder to the trash, or, ``permanent``, past it: then it is gone."""
@@ -63,13 +68,17 @@ class Tree:
         """The uploads that are under way in the group."""
         return pages(self._transport, f"groups/{segments(group)}/uploads")
 
-    async def _relocate(self, group: str, how: str, source: str, target: str) -> Document:
+    async def _relocate(
+        self, group: str, how: str, source: str, target: str, to_group: str | None
+    ) -> Document:
         body: Document = {"from": source.strip("/"), "to": target.strip("/")}
+        if to_group is not None:
+            body["to_group"] = to_group
         path = f"groups/{segments(group)}/{how}"
         try:
             return (await self._transport.call("POST", path, body=body)).document
         except QuotaExceeded as err:
-            err.members.update(group=group, path=f"/{target.strip('/')}")
+            err.members.update(group=to_group or group, path=f"/{target.strip('/')}")
             raise
 
 

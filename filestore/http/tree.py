@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import Field
 
 from filestore.acts import browse, tree
+from filestore.acts.access import Need, group_access
 from filestore.acts.browse import Located
 from filestore.http.call import Answer, Body, Call, reply
 from filestore.http.groups import ONE
@@ -15,7 +16,7 @@ from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry, Version
-from filestore.model import Actor, EntryKind, format_instant
+from filestore.model import Actor, EntryKind, Role, Scope, format_instant
 from filestore.names import parse_path, split_path
 
 
@@ -50,10 +51,12 @@ class TreeAnswer(TreeItem):
 
 
 class Relocation(Body):
-    """Two whole paths below the group's root; ``to`` has the new name."""
+    """Two whole paths below the group's root; ``to`` has the new name, and lies in ``to_group``
+    (name or id) where that is given: the caller must be a member there, too."""
 
     source: str = Field(alias="from")
     target: str = Field(alias="to")
+    to_group: str | None = None
 
 
 def quoted(version: Version) -> str:
@@ -111,7 +114,8 @@ async def _make_folder(call: Call) -> web.Response:
     return reply(TreeItem.of(made), status=201 if is_new else 200)
 
 
-_Act = Callable[[Tx, Actor, str, tree.Path, tree.Path], Awaitable[Entry]]
+_Act = Callable[[Tx, Actor, str, tree.Path, tree.Path, str], Awaitable[Entry]]
+_THERE = Need(role=Role.MEMBER, scope=Scope.WRITE)
 
 
 async def _relocate(how: _Act, status: int, call: Call) -> web.Response:
@@ -119,7 +123,11 @@ async def _relocate(how: _Act, status: int, call: Call) -> web.Response:
     source, target = parse_path(wish.source), parse_path(wish.target)
 
     async def act(tx: Tx) -> Located:
-        return await browse.show(tx, await how(tx, call.actor, call.group.id, source, target))
+        into = call.group
+        if wish.to_group is not None:
+            into = await group_access(tx, call.principal, wish.to_group, _THERE)
+        moved = await how(tx, call.actor, call.group.id, source, target, into.id)
+        return await browse.show(tx, moved)
 
     return reply(TreeItem.of(await call.services.db.transact(act)), status=status)
 
@@ -157,19 +165,19 @@ ROUTES = (
         path=ONE + "/move",
         handler=partial(_relocate, tree.move, 200),
         access=Access.MEMBER,
-        summary="Move or rename a file or folder, to a name that is free",
+        summary="Move or rename a file or folder, to a name that is free, also in another group",
         request=Relocation,
         responses={200: TreeItem},
-        refuses=(409,),
+        refuses=(409, 413),
     ),
     Route(
         method="POST",
         path=ONE + "/copy",
         handler=partial(_relocate, tree.copy, 201),
         access=Access.MEMBER,
-        summary="Copy a file, or a folder with all that lives in it, to a name that is free",
+        summary="Copy a file, or a folder with all in it, to a name that is free, in any group",
         request=Relocation,
         responses={201: TreeItem},
-        refuses=(409,),
+        refuses=(409, 413),
     ),
 )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from filestore.ids import new_id
 from filestore.meta.database import Tx
 from filestore.meta.tables import entries, versions
+from filestore.meta.versions import batched
 from filestore.model import EntryKind
 
 
@@ -73,6 +74,20 @@ async def nodes_below(tx: Tx, entry_id: str, *, limit: int) -> list[Node]:
         .order_by(some.c.depth)
     )  # fmt: skip
     return [_node(row) for row in await tx.execute(query)]
+
+
+async def hand_over(tx: Tx, ids: Sequence[str], group_id: str) -> list[str]:
+    """Makes entries those of another group; the ids of the files among them."""
+    files: list[str] = []
+    for some in batched(ids):
+        rows = await tx.execute(
+            sa.update(entries)
+            .where(entries.c.id.in_(some))
+            .values(group_id=group_id)
+            .returning(entries.c.id, entries.c.kind)
+        )
+        files += [row.id for row in rows if row.kind == EntryKind.FILE]
+    return files
 
 
 async def add_nodes(tx: Tx, group_id: str, nodes: Sequence[Node], ids: dict[str, str]) -> None:

@@ -18,9 +18,15 @@ def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH))
 
 
+_COLUMNS: Final = (
+    *(versions.c.id, versions.c.entry_id, versions.c.content_id, versions.c.size),
+    *(versions.c.mime, versions.c.author_id, versions.c.pool_id),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A version that was removed: what the books and the collector have to know of it.
+    """A version that leaves its group: what the books and the collector have to know of it.
 
     ``pool_id``: the account that was charged in place of the group.
     """
@@ -59,16 +65,18 @@ async def remove_all_of(tx: Tx, entry_ids: Sequence[str]) -> list[Gone]:
     return gone
 
 
+async def versions_of_all(tx: Tx, entry_ids: Sequence[str]) -> list[Gone]:
+    """All versions of entries that the caller holds, as if they had gone."""
+    found: list[Gone] = []
+    for ids in batched(entry_ids):
+        query = sa.select(*_COLUMNS).where(versions.c.entry_id.in_(ids))
+        found += [_gone(row) for row in await tx.execute(query)]
+    return found
+
+
 async def remove_where(tx: Tx, *clauses: sa.ColumnElement[bool]) -> list[Gone]:
     """Removes versions; what is told of them is what the statement itself removed."""
-    rows = await tx.execute(
-        sa.delete(versions)
-        .where(*clauses)
-        .returning(
-            *(versions.c.id, versions.c.entry_id, versions.c.content_id, versions.c.size),
-            *(versions.c.mime, versions.c.author_id, versions.c.pool_id),
-        )
-    )
+    rows = await tx.execute(sa.delete(versions).where(*clauses).returning(*_COLUMNS))
     return [_gone(row) for row in rows]
 
 

@@ -99,14 +99,20 @@ async def lock(tx: Tx, group_id: str) -> None:
     await lock_all(tx, [group_id])
 
 
-async def lock_all(tx: Tx, group_ids: Sequence[str]) -> None:
+async def lock_all(tx: Tx, group_ids: Sequence[str]) -> bool:
     """:func:`lock` for several groups, in the order of their ids, as everybody does.
+
+    Whether they are of one dedup domain.
 
     :raises NotFound: one of them is gone.
     """
+    domains: set[str] = set()
     for group_id in sorted(set(group_ids)):
-        if await hold(tx, group_id) is None:
+        group = await hold(tx, group_id)
+        if group is None:
             raise NotFound(what="group")
+        domains.add(group.domain_id)
+    return len(domains) == 1
 
 
 @dataclass(frozen=True, slots=True)
