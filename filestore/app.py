@@ -28,6 +28,7 @@ from filestore.meta.reach import cause_of, place_of
 from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import HotPath, running_hot_path
+from filestore.transfer.downloaded import running_downloaded
 from filestore_gc import running_collector, running_scrubber
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
@@ -99,6 +100,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             collector=collector,
             jobs=jobs,
             hooks=hooks,
+            downloaded=await stack.enter_async_context(running_downloaded(db)),
         )
         work = _together([partial(_beat, db, process_id), attachment.keep_trying])
         background = await stack.enter_async_context(_running(work))

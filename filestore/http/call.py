@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from filestore.hooks.worker import Hooks
     from filestore.settings import Settings
     from filestore.telemetry import Metrics
+    from filestore.transfer.downloaded import Downloaded
     from filestore.transfer.egress import Egress
     from filestore.transfer.service import Transfers
     from filestore_gc import Collector
@@ -64,6 +65,7 @@ class Services:
     collector: "Collector"
     jobs: "Jobs"
     hooks: "Hooks"
+    downloaded: "Downloaded"
 
 
 class Body(BaseModel):
@@ -167,18 +169,18 @@ class Call:
             request.writer.output_size = 0  # else aiohttp takes the answer for begun
         return request.content
 
-    async def json(self, model: type[M]) -> M:
+    async def json(self, model: type[M], *, limit: int = MAX_JSON_BYTES) -> M:
         """The body as ``model``.
 
         :raises BadMediaType: it says that it is something else than JSON.
-        :raises TooLarge: more than 64 KiB.
+        :raises TooLarge: more than ``limit`` bytes.
         :raises RequestTimeout: it did not come within 30 s.
         :raises BadRequest: not JSON, or a field is missing, unknown or wrong; names the field.
         """
         given = self.request.headers.get("Content-Type")
         if given is not None and given.partition(";")[0].strip().lower() != "application/json":
             raise BadMediaType(expected="application/json", got=given)
-        return checked(model, await self._read(MAX_JSON_BYTES))
+        return checked(model, await self._read(limit))
 
     def query(self, model: type[M]) -> M:
         """What stands behind ``?`` as ``model``.

@@ -81,7 +81,7 @@ async def get_file(call: Call) -> web.StreamResponse:
     ):
         spans = parse_range(wanted, file.version.size)
     response, parts, end = _prepare(file, spans)
-    return await _send(call, response, _bytes(call, file.version, parts, end))
+    return await _send(call, response, _bytes(call, file.version, parts, end), file.version)
 
 
 async def head_file(call: Call) -> web.StreamResponse:
@@ -184,12 +184,16 @@ async def _bytes(
 
 
 async def _send(
-    call: Call, response: web.StreamResponse, body: AsyncGenerator[_Bytes, None]
+    call: Call,
+    response: web.StreamResponse,
+    body: AsyncGenerator[_Bytes, None],
+    version: Version,
 ) -> web.StreamResponse:
     """Sends the answer; nothing of it before its first bytes are there."""
     async with aclosing(body):
         first = await anext(body, b"")
         await response.prepare(call.request)
+        call.services.downloaded.note(version.id, version.downloaded_at)
         await _write(response, first)
         async for piece in body:
             await _write(response, piece)

@@ -55,6 +55,7 @@ class Version:
     created_at: int
     blake3: bytes | None
     expires_at: int | None
+    downloaded_at: int | None
 
 
 def _entry(row: Any) -> Entry:
@@ -98,6 +99,7 @@ def _version(row: Any) -> Version:
         row.created_at,
         row.blake3,
         row.expires_at,
+        row.downloaded_at,
     )
 
 

@@ -31,7 +31,7 @@ async def _reading(
     outcome: asyncio.Future[Read] = asyncio.get_running_loop().create_future()
     begun = asyncio.Event()
     nothing: Any = None
-    services = Services(settings, *([nothing] * 8))
+    services = Services(settings, *([nothing] * 9))
 
     async def handle(request: web.Request) -> web.Response:
         body, received = RequestBody(Call(request, services, route)), b""
