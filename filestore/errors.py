@@ -127,6 +127,21 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ),
         exit_code=EXIT_REFUSED,
     ),
+    "over-committed": _spec(
+        409,
+        (
+            "More would be promised than the site allows",
+            "The limits of all groups would be {after} bytes together; at most {allowed} are"
+            " allowed, {overcommit_percent} % of the pool of {pool} bytes. Of that, {free} are"
+            " not promised yet.",
+        ),
+        (
+            "超出站点允许的承诺总量",
+            "所有群组的配额合计将达 {after} 字节；最多允许 {allowed} 字节，即存储池 {pool} 字节的"
+            " {overcommit_percent} %。其中尚有 {free} 字节可分配。",
+        ),
+        exit_code=EXIT_REFUSED,
+    ),
     "offset-mismatch": _spec(
         409,
         ("Offset does not match", "The upload is at byte {expected}, the request says {got}."),
@@ -511,6 +526,12 @@ class Conflict(FilestoreError):
 
 class Exists(FilestoreError):
     code = "exists"
+
+
+class OverCommitted(FilestoreError):
+    """A limit was raised beyond what the site may promise; nothing was changed."""
+
+    code = "over-committed"
 
 
 class LastAdmin(FilestoreError):

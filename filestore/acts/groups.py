@@ -7,15 +7,15 @@ from typing import TypeVar
 from sqlalchemy.exc import IntegrityError
 
 from filestore.acts.access import GroupAccess, is_site_admin, require_site_admin
+from filestore.acts.pool import hold_promises
 from filestore.errors import Conflict, Exists, Json, NotFound
 from filestore.meta.database import Database, Tx, violates
 from filestore.meta.groups import (
     Group,
-    GroupBytes,
+    Limits,
     change_group,
     delete_group,
     find_group,
-    group_bytes,
     group_holdings,
     insert_group,
     list_groups,
@@ -65,6 +65,8 @@ async def create_group(
     label = check_label(name, "group")
 
     async def act(tx: Tx) -> Seen:
+        promises = await hold_promises(tx)
+        promises.check_growth(quota_limit)
         group = await insert_group(
             tx,
             label,
@@ -78,7 +80,7 @@ async def create_group(
         if actor.user_id is not None:
             role = (await put_member(tx, group.id, actor.user_id, Role.MANAGER)).role
         await audit(
-            tx, actor, "group.create", group_id=group.id, target=group.id, after=_state(group)
+            tx, actor, "group.create", group_id=group.id, target=group.id, after=state_of(group)
         )
         await emit(tx, "group.created", {"name": group.name}, group_id=group.id)
         return Seen(group, role)
@@ -121,28 +123,33 @@ async def alter_group(
     access: GroupAccess,
     *,
     name: str | None = None,
-    quota_limit: int | None = None,
     trash_retention_s: int | None = None,
     versions_keep: int | None = None,
     versions_keep_s: int | None = None,
+    limits: Limits | None = None,
 ) -> Seen:
-    """Changes what is given; the quota only for a site admin.
+    """Changes what is given; the limits only for a site admin.
 
-    :raises Forbidden: the quota, and the caller is no site admin.
+    :raises Forbidden: a limit, and the caller is no site admin.
+    :raises OverCommitted: the site may not promise so much.
     :raises BadName: the name is not allowed.
     :raises Exists: another living group has the name.
     """
     label = None if name is None else check_label(name, "group")
-    if quota_limit is not None:
+    if limits:
         require_site_admin(principal)
+    wished = (limits or {}).get("quota_limit")
 
     async def act(tx: Tx) -> Seen:
+        promises = None if wished is None else await hold_promises(tx)
         before = await _locked(tx, access)
+        if promises is not None and wished is not None:
+            promises.check_growth(wished - before.quota_limit)
         group = await change_group(
             tx,
             access.id,
             name=label,
-            quota_limit=quota_limit,
+            limits=limits,
             trash_retention_s=trash_retention_s,
             versions_keep=versions_keep,
             versions_keep_s=versions_keep_s,
@@ -154,10 +161,10 @@ async def alter_group(
                 "group.change",
                 group_id=group.id,
                 target=group.id,
-                before=_state(before),
-                after=_state(group),
+                before=state_of(before),
+                after=state_of(group),
             )
-            await emit(tx, "group.changed", _state(group), group_id=group.id)
+            await emit(tx, "group.changed", state_of(group), group_id=group.id)
         return Seen(group, access.role)
 
     return await _transact(db, act, name or "")
@@ -182,16 +189,11 @@ async def drop_group(db: Database, actor: Actor, access: GroupAccess) -> None:
             )
         await delete_group(tx, group.id)
         await audit(
-            tx, actor, "group.delete", group_id=group.id, target=group.id, before=_state(group)
+            tx, actor, "group.delete", group_id=group.id, target=group.id, before=state_of(group)
         )
         await emit(tx, "group.deleted", {"name": group.name}, group_id=group.id)
 
     await db.transact(act)
-
-
-async def show_quota(db: Database, access: GroupAccess) -> GroupBytes:
-    """Where the group's bytes are, of one moment."""
-    return await db.read(lambda tx: group_bytes(tx, access.id))
 
 
 async def page_of_members(
@@ -306,11 +308,15 @@ async def _transact(db: Database, act: Callable[[Tx], Awaitable[T]], name: str) 
         raise
 
 
-def _state(group: Group) -> dict[str, Json]:
+def state_of(group: Group) -> dict[str, Json]:
+    """What the audit log keeps of a group."""
     return {
         "name": group.name,
         "quota_bytes": group.quota_limit,
         "trash_retention_s": group.trash_retention_s,
         "versions_keep": group.versions_keep,
         "versions_keep_s": group.versions_keep_s,
+        "soft_limit": group.soft_limit,
+        "files_limit": group.files_limit,
+        "overflows": group.overflows,
     }

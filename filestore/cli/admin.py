@@ -1,4 +1,5 @@
-"""``filestore admin``: what only somebody at the server can do, on the database itself."""
+"""``filestore admin``: for site admins, and what only somebody at the server can do, on the
+database itself."""
 
 import asyncio
 import contextlib
@@ -16,18 +17,14 @@ from filestore.acts.tokens import FreshToken
 from filestore.app import ADMIN_TOKEN, keep_in
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
+from filestore.cli.reports import list_reports, show_log
 from filestore.errors import CannotStart
 from filestore.meta.database import open_database
 from filestore.settings import Settings, load
 
-admin_app: Final = typer.Typer(
-    help="Work on the server's own database, without a token.", no_args_is_help=True
-)
-
-
-@admin_app.callback()
-def _admin() -> None:
-    """Keeps ``token`` a command of its own; typer would fold a single one into its group."""
+admin_app: Final = typer.Typer(help="For site admins.", no_args_is_help=True)
+admin_app.command("groups")(list_reports)
+admin_app.command("log")(show_log)
 
 
 @admin_app.command("token")

@@ -1,30 +1,17 @@
-"""``filestore group``, ``member`` and ``quota``."""
+"""``filestore group`` and ``member``."""
 
 from typing import Annotated
 
 import typer
 
 from filestore.cli.connect import collect, run
-from filestore.cli.options import AsJson, Group, NewQuota, Quota, User, duration_s
+from filestore.cli.options import AsJson, Group, Quota, User, duration_s
 from filestore.cli.output import Column, SizeColumn, show, show_list, size_of
 from filestore.client.transport import Document
 from filestore.model import Role, format_size, parse_size
 
 group_app = typer.Typer(help="Groups own files and a quota.", no_args_is_help=True)
 member_app = typer.Typer(help="Who may do what in a group.", no_args_is_help=True)
-quota_app = typer.Typer(help="What a group may hold, and holds.", no_args_is_help=True)
-
-_QUOTA_LINES = (
-    ("limit", "limit_bytes"),
-    ("used", "used_bytes"),
-    ("reserved by running uploads", "reserved_bytes"),
-    ("free", "free_bytes"),
-    ("in files", "live_bytes"),
-    ("in their older versions", "versions_bytes"),
-    ("in the trash", "trash_bytes"),
-    ("stored once, in this group", "unique_bytes"),
-    ("saved by shared blocks", "shared_bytes"),
-)
 
 
 @group_app.command("create")
@@ -171,20 +158,3 @@ def list_members(group: Group, as_json: AsJson = False) -> None:
     )
     items = collect(lambda client: client.groups.members(group))
     show_list(items, columns, as_json=as_json, empty="no members")
-
-
-@quota_app.command("show")
-def show_quota(group: Group, as_json: AsJson = False) -> None:
-    """Show what a group may hold, and what takes the room."""
-    quota = run(lambda client: client.groups.quota(group))
-    known = [(label, member) for label, member in _QUOTA_LINES if member in quota]
-    width = max((len(label) for label, _ in known), default=0)
-    lines = [f"{label:<{width}}  {size_of(quota, member)}" for label, member in known]
-    show(quota, *lines, as_json=as_json)
-
-
-@quota_app.command("set")
-def set_quota(group: Group, size: NewQuota, as_json: AsJson = False) -> None:
-    """Set what a group may hold. Less than it holds is allowed: then it can only shrink."""
-    changed = run(lambda client: client.groups.set_quota(group, size))
-    show(changed, f"quota of {group} is {format_size(size)}", as_json=as_json)

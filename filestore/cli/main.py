@@ -16,10 +16,11 @@ from filestore.cli import files, space, upkeep
 from filestore.cli.downloading import download
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
-from filestore.cli.groups import group_app, member_app, quota_app
+from filestore.cli.groups import group_app, member_app
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
 from filestore.cli.people import token_app, user_app, who_am_i
+from filestore.cli.quota import quota_app
 from filestore.cli.temporary import temporary_app
 from filestore.cli.uploading import upload
 from filestore.cli.uploads import uploads_app

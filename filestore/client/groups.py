@@ -37,9 +37,14 @@ class Groups:
         """``limit_bytes``, ``used_bytes``, ``reserved_bytes``, ``free_bytes`` and more."""
         return (await self._transport.call("GET", f"{_path(group)}/quota")).document
 
-    async def set_quota(self, group: str, quota_bytes: int) -> Document:
-        """The group with its new limit; a limit below what is used is allowed."""
-        return await self._change(group, {"quota_bytes": quota_bytes})
+    async def set_quota(
+        self, group: str, quota_bytes: int, limits: Document | None = None
+    ) -> Document:
+        """The group with its new limit; a limit below what is used is allowed.
+
+        ``limits`` may have ``soft_limit``, ``files_limit`` (None: none) and ``overflows``.
+        """
+        return await self._change(group, {"quota_bytes": quota_bytes, **(limits or {})})
 
     async def rename(self, group: str, name: str) -> Document:
         """The group with its new name.

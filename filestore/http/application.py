@@ -5,6 +5,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from filestore.http import (
+    audit_log,
     events,
     files,
     groups,
@@ -13,6 +14,10 @@ from filestore.http import (
     members,
     openapi,
     people,
+    quotas,
+    reports,
+    sheet,
+    site,
     space,
     temporary,
     tokens,
@@ -34,6 +39,7 @@ MODULES = (
     *(health, openapi, groups, members, people, tokens),
     *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
     *(webhooks, events),
+    *(sheet, site, reports, quotas, audit_log),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

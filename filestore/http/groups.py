@@ -1,4 +1,4 @@
-"""``/api/v1/groups``: groups and where their bytes are."""
+"""``/api/v1/groups``: groups, and what each may hold."""
 
 from typing import Annotated
 
@@ -12,12 +12,11 @@ from filestore.acts.groups import (
     drop_group,
     page_of_groups,
     show_group,
-    show_quota,
 )
 from filestore.http.call import Answer, Body, Call, no_content, reply
 from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
-from filestore.meta.groups import GroupBytes
+from filestore.meta.groups import Limits
 from filestore.model import MAX_INT, Role, format_instant
 
 PATH = "/api/v1/groups"
@@ -34,6 +33,8 @@ class GroupAnswer(Answer):
 
     Of each file the newest ``versions_keep`` versions are kept, and those that were replaced
     less than ``versions_keep_s`` seconds ago; 0: no such rule, and without one all are kept.
+    ``soft_limit``: bytes where warnings come to 100 % (null: at the limit). ``files_limit`` null:
+    any number of files. ``overflows``: what goes beyond the soft limit is taken as temporary.
     """
 
     id: str
@@ -45,6 +46,9 @@ class GroupAnswer(Answer):
     trash_retention_s: int
     versions_keep: int
     versions_keep_s: int
+    soft_limit: int | None
+    files_limit: int | None
+    overflows: bool
     created_at: str
     role: Role | None
 
@@ -61,6 +65,9 @@ class GroupAnswer(Answer):
             trash_retention_s=group.trash_retention_s,
             versions_keep=group.versions_keep,
             versions_keep_s=group.versions_keep_s,
+            soft_limit=group.soft_limit,
+            files_limit=group.files_limit,
+            overflows=group.overflows,
             created_at=format_instant(group.created_at),
             role=seen.role,
         )
@@ -84,46 +91,31 @@ class NewGroup(Body):
 
 
 class GroupChange(Body):
-    """What to change of a group; what is left out stays. The quota is for site admins."""
+    """What to change of a group; what is left out stays. The quota, ``soft_limit``,
+    ``files_limit`` (null: none) and ``overflows`` are for site admins."""
 
     name: Annotated[str | None, Field(min_length=1)] = None
     quota_bytes: Bytes | None = None
     trash_retention_s: Seconds | None = None
     versions_keep: Count | None = None
     versions_keep_s: Seconds | None = None
+    soft_limit: Bytes | None = None
+    files_limit: Count | None = None
+    overflows: bool | None = None
 
-
-class QuotaAnswer(Answer):
-    """Where a group's bytes are; ``used_bytes`` is live, older versions and trash together.
-
-    ``unique_bytes`` are the distinct blocks inside the group, counted from its own files only;
-    ``shared_bytes`` is what deduplication inside the group saves.
-    """
-
-    limit_bytes: int
-    used_bytes: int
-    reserved_bytes: int
-    free_bytes: int
-    unique_bytes: int
-    shared_bytes: int
-    live_bytes: int
-    versions_bytes: int
-    trash_bytes: int
-
-    @classmethod
-    def of(cls, found: GroupBytes) -> "QuotaAnswer":
-        group = found.group
-        return cls(
-            limit_bytes=group.quota_limit,
-            used_bytes=group.used,
-            reserved_bytes=group.reserved,
-            free_bytes=group.free,
-            unique_bytes=found.unique,
-            shared_bytes=group.used - found.unique,
-            live_bytes=found.live,
-            versions_bytes=found.versions,
-            trash_bytes=found.trash,
-        )
+    @property
+    def limits(self) -> Limits:
+        """What was said of the limits; null is something for those that may be none."""
+        said: Limits = {}
+        if self.quota_bytes is not None:
+            said["quota_limit"] = self.quota_bytes
+        if "soft_limit" in self.model_fields_set:
+            said["soft_limit"] = self.soft_limit
+        if "files_limit" in self.model_fields_set:
+            said["files_limit"] = self.files_limit
+        if self.overflows is not None:
+            said["overflows"] = self.overflows
+        return said
 
 
 async def _create(call: Call) -> web.Response:
@@ -166,7 +158,7 @@ async def _alter(call: Call) -> web.Response:
         call.actor,
         call.group,
         name=change.name,
-        quota_limit=change.quota_bytes,
+        limits=change.limits,
         trash_retention_s=change.trash_retention_s,
         versions_keep=change.versions_keep,
         versions_keep_s=change.versions_keep_s,
@@ -177,10 +169,6 @@ async def _alter(call: Call) -> web.Response:
 async def _drop(call: Call) -> web.Response:
     await drop_group(call.services.db, call.actor, call.group)
     return no_content()
-
-
-async def _quota(call: Call) -> web.Response:
-    return reply(QuotaAnswer.of(await show_quota(call.services.db, call.group)))
 
 
 ROUTES = (
@@ -218,7 +206,7 @@ ROUTES = (
         handler=_alter,
         access=Access.MANAGER,
         site_admin=True,
-        summary="Rename a group, say what of its trash and versions is kept, or (admins) its quota",
+        summary="Rename a group, say what of its trash and versions stays, or (admins) its limits",
         request=GroupChange,
         responses={200: GroupAnswer},
         refuses=(409,),
@@ -231,14 +219,5 @@ ROUTES = (
         summary="Delete a group that holds nothing",
         responses={204: None},
         refuses=(409,),
-    ),
-    Route(
-        method="GET",
-        path=ONE + "/quota",
-        handler=_quota,
-        access=Access.VIEWER,
-        site_admin=True,
-        summary="Show where a group's bytes are",
-        responses={200: QuotaAnswer},
     ),
 )

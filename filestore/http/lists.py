@@ -62,6 +62,11 @@ class Paging(Query):
         return shown, _encode(key_of(shown[-1]))
 
 
+def cursor_of(key: Sequence[Key] | None) -> str | None:
+    """``next`` of a list that knows itself where its next page begins; None: it does not."""
+    return None if key is None else _encode(key)
+
+
 def _encode(key: Sequence[Key]) -> str:
     text = json.dumps(list(key), ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode("ascii").rstrip("=")

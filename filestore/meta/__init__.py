@@ -1,5 +1,5 @@
 """Metadata: the tables, the queries on them (one module per aggregate), the migrations.
 
-Lock order everywhere: uploads, groups (by id), entries (folder before child), contents,
+Lock order everywhere: instance, uploads, groups (by id), entries (folder before child), contents,
 versions, gc_queue (by block), blocks (by id), blocks going live (by hash).
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
@@ -11,14 +11,12 @@ from filestore.errors import BadName
 from filestore.ids import is_id, new_id
 from filestore.meta.database import Tx
 from filestore.meta.tables import (
-    content_blocks,
     entries,
     groups,
     memberships,
     now_us,
     token_groups,
     uploads,
-    versions,
 )
 from filestore.model import AccountKind, EntryKind, Role, UploadState
 from filestore.names import Label, check_label
@@ -36,6 +34,10 @@ class Group:
     created_at: int
     versions_keep: int
     versions_keep_s: int
+    soft_limit: int | None
+    files_limit: int | None
+    overflows: bool
+    files: int
 
     @property
     def free(self) -> int:
@@ -43,20 +45,13 @@ class Group:
         return max(0, self.quota_limit - self.used - self.reserved)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupBytes:
-    """Where the bytes of a group are, from its own references only.
+class Limits(TypedDict, total=False):
+    """What a site admin says of a group's room; what is not in it stays as it is."""
 
-    ``live + versions + trash`` is what the quota counts as used: current versions of visible
-    files, their older versions, and everything in the trash. ``unique`` is the size of the
-    distinct blocks behind all of it.
-    """
-
-    group: Group
-    live: int
-    versions: int
-    trash: int
-    unique: int
+    quota_limit: int
+    soft_limit: int | None
+    files_limit: int | None
+    overflows: bool
 
 
 def is_living_group() -> sa.ColumnElement[bool]:
@@ -78,7 +73,7 @@ async def insert_group(
 
     :raises IntegrityError: ``uq_groups_living_name``: the name is taken.
     """
-    group = _group(
+    group = group_of(
         (
             await tx.execute(
                 groups.insert()
@@ -116,7 +111,7 @@ async def find_group(tx: Tx, ref: str, *, lock: bool = False) -> Group | None:
         return None
     query = sa.select(groups).where(clause, is_living_group())
     row = (await tx.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
-    return None if row is None else _group(row)
+    return None if row is None else group_of(row)
 
 
 async def list_groups(
@@ -150,7 +145,7 @@ async def list_groups(
     if after is not None:
         query = query.where(groups.c.name_key > after)
     return [
-        (row.name_key, _group(row), None if row.role is None else Role(row.role))
+        (row.name_key, group_of(row), None if row.role is None else Role(row.role))
         for row in await tx.execute(query)
     ]
 
@@ -160,20 +155,19 @@ async def change_group(
     group_id: str,
     *,
     name: Label | None = None,
-    quota_limit: int | None = None,
     trash_retention_s: int | None = None,
     versions_keep: int | None = None,
     versions_keep_s: int | None = None,
+    limits: Limits | None = None,
 ) -> Group:
     """Changes what is given. A limit below what is used is allowed: it stops new uploads.
 
     :raises IntegrityError: ``uq_groups_living_name``: the name is taken.
     """
-    values: dict[str, object] = {"id": group_id}
+    values: dict[str, object] = {"id": group_id, **(limits or {})}
     if name is not None:
         values |= {"name": name.given, "name_key": name.key}
     numbers = {
-        "quota_limit": quota_limit,
         "trash_retention_s": trash_retention_s,
         "versions_keep": versions_keep,
         "versions_keep_s": versions_keep_s,
@@ -182,7 +176,7 @@ async def change_group(
     row = await tx.execute(
         groups.update().where(groups.c.id == group_id).values(values).returning(groups)
     )
-    return _group(row.one())
+    return group_of(row.one())
 
 
 async def group_holdings(tx: Tx, group_id: str) -> tuple[int, int]:
@@ -211,67 +205,6 @@ async def delete_group(tx: Tx, group_id: str) -> None:
         await tx.execute(table.delete().where(table.c.group_id == group_id))
 
 
-async def group_bytes(tx: Tx, group_id: str) -> GroupBytes:
-    """What the group's bytes are, summed in one statement, so all figures are of one moment.
-
-    Costs a walk over the group's versions and their blocks.
-    """
-    hidden = _hidden_entries(group_id)
-    in_trash = entries.c.id.in_(sa.select(hidden.c.id))
-    is_current = versions.c.number == entries.c.current_number
-    sums = (
-        sa.select(
-            _sum_where(versions.c.size, in_trash).label("trash"),
-            _sum_where(versions.c.size, sa.and_(~in_trash, is_current)).label("live"),
-            sa.func.coalesce(sa.func.sum(versions.c.size), 0).label("whole"),
-        )
-        .select_from(versions.join(entries, entries.c.id == versions.c.entry_id))
-        .where(entries.c.group_id == group_id, versions.c.pool_id.is_(None))
-        .subquery("sums")
-    )
-    distinct = _distinct_blocks(group_id)
-    unique = sa.select(sa.func.coalesce(sa.func.sum(distinct.c.size), 0)).scalar_subquery()
-    query = sa.select(
-        groups, sums.c.trash, sums.c.live, sums.c.whole, unique.label("unique_size")
-    ).where(groups.c.id == group_id)
-    row = (await tx.execute(query.select_from(groups.join(sums, sa.true())))).one()
-    return GroupBytes(
-        group=_group(row),
-        live=int(row.live),
-        versions=int(row.whole) - int(row.live) - int(row.trash),
-        trash=int(row.trash),
-        unique=int(row.unique_size),
-    )
-
-
-def _hidden_entries(group_id: str) -> sa.CTE:
-    """Entries in the trash, and all that lies below them, which is marked on none of it."""
-    top = sa.select(entries.c.id).where(
-        entries.c.group_id == group_id, entries.c.deleted_at.is_not(None)
-    )
-    hidden = top.cte("hidden", recursive=True)
-    below = sa.select(entries.c.id).join(hidden, entries.c.parent_id == hidden.c.id)
-    return hidden.union(below)
-
-
-def _distinct_blocks(group_id: str) -> sa.Subquery:
-    """The blocks behind the group's versions, each once, whoever else refers to them."""
-    return (
-        sa.select(content_blocks.c.block_id, content_blocks.c.size)
-        .join(versions, versions.c.content_id == content_blocks.c.content_id)
-        .join(entries, entries.c.id == versions.c.entry_id)
-        .where(entries.c.group_id == group_id)
-        .distinct()
-        .subquery("distinct_blocks")
-    )
-
-
-def _sum_where(
-    column: sa.ColumnElement[int], clause: sa.ColumnElement[bool]
-) -> sa.ColumnElement[int]:
-    return sa.func.coalesce(sa.func.sum(sa.case((clause, column), else_=0)), 0)
-
-
 def _group_is(ref: str) -> sa.ColumnElement[bool] | None:
     if is_id("grp", ref):
         return groups.c.id == ref
@@ -281,7 +214,8 @@ def _group_is(ref: str) -> sa.ColumnElement[bool] | None:
         return None
 
 
-def _group(row: Row[Any]) -> Group:
+def group_of(row: Row[Any]) -> Group:
+    """A row of the table as a group."""
     return Group(
         id=row.id,
         name=row.name,
@@ -293,4 +227,8 @@ def _group(row: Row[Any]) -> Group:
         created_at=row.created_at,
         versions_keep=row.versions_keep,
         versions_keep_s=row.versions_keep_s,
+        soft_limit=row.soft_limit,
+        files_limit=row.files_limit,
+        overflows=row.overflows,
+        files=row.files,
     )

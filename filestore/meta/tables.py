@@ -191,10 +191,10 @@ audit_log = table(
     Column("target", Text),
     Column("before", Text),
     Column("after", Text),
-    Index("ix_audit_log_group_id", "group_id", "id"),
-    Index("ix_audit_log_actor_id", "actor_id", "id"),
-    Index("ix_audit_log_act", "act", "id"),
-    Index("ix_audit_log_at", "at"),
+    Index("ix_audit_log_group_id", "group_id", "at", "id"),
+    Index("ix_audit_log_actor_id", "actor_id", "at", "id"),
+    Index("ix_audit_log_act", "act", "at", "id"),
+    Index("ix_audit_log_at", "at", "id"),
 )
 """Who did what, written in the transaction of the act. ``before`` and ``after`` are JSON.
 No foreign keys: the log outlives what it speaks of."""
@@ -261,6 +261,13 @@ entries = table(
         "deleted_at",
         postgresql_where=text("deleted_at IS NOT NULL"),
         sqlite_where=text("deleted_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_entries_versioned",
+        "group_id",
+        "id",
+        postgresql_where=text("last_number > 1"),
+        sqlite_where=text("last_number > 1"),
     ),
 )
 """A group's tree. What goes to the trash is marked on itself alone; what lies below it goes
@@ -481,6 +488,13 @@ uploads = table(
     ),
     Index("ix_uploads_content_id", "content_id"),
     Index("ix_uploads_group_id", "group_id", "state"),
+    Index(
+        "ix_uploads_open",
+        "group_id",
+        "id",
+        postgresql_where=text("state = 'open'"),
+        sqlite_where=text("state = 'open'"),
+    ),
     Index("ix_uploads_user_id", "user_id", "state"),
     Index(
         "ix_uploads_expires_at",

@@ -39,6 +39,9 @@ async def test_a_group_is_created_shown_and_listed_with_its_figures(admin: Api) 
         "trash_retention_s": 30 * 86_400,
         "versions_keep": 0,
         "versions_keep_s": 0,
+        "soft_limit": None,
+        "files_limit": None,
+        "overflows": False,
         "role": "manager",
     }
     for ref in (group["id"], "Maths", "maths", "MATHS"):
@@ -292,6 +295,7 @@ async def test_quota_figures_come_from_the_groups_own_references(
     found = await cast.viewer.get(f"{GROUPS}/maths/quota")
     assert found.json == {
         "limit_bytes": 10 * 2**20,
+        "soft_limit_bytes": None,
         "used_bytes": 300,
         "reserved_bytes": 0,
         "free_bytes": 10 * 2**20 - 300,
@@ -300,6 +304,12 @@ async def test_quota_figures_come_from_the_groups_own_references(
         "live_bytes": 300,
         "versions_bytes": 0,
         "trash_bytes": 0,
+        "temporary_bytes": 0,
+        "temporary_reserved_bytes": 0,
+        "files": 2,
+        "files_limit": None,
+        "overflows": False,
+        "forecast": {"outlook": "not-enough-history", "days_to_full": None, "bytes_per_day": None},
     }
     others = (await cast.outsider.get(f"{GROUPS}/other/quota")).json
     assert (others["used_bytes"], others["unique_bytes"], others["shared_bytes"]) == (150, 150, 0)

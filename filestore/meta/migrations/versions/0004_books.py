@@ -33,6 +33,7 @@ def upgrade() -> None:
     _alter_versions()
     _alter_uploads()
     _index_audit_log()
+    _index_what_the_sheet_lists()
     if op.get_context().dialect.name == "sqlite":
         _replace_journal()
     else:
@@ -130,9 +131,17 @@ def _alter_uploads() -> None:
 
 
 def _index_audit_log() -> None:
-    op.create_index("ix_audit_log_actor_id", "audit_log", ["actor_id", "id"])
-    op.create_index("ix_audit_log_act", "audit_log", ["act", "id"])
-    op.create_index("ix_audit_log_at", "audit_log", ["at"])
+    op.drop_index("ix_audit_log_group_id", "audit_log")
+    for column in ("group_id", "actor_id", "act"):
+        op.create_index(f"ix_audit_log_{column}", "audit_log", [column, "at", "id"])
+    op.create_index("ix_audit_log_at", "audit_log", ["at", "id"])
+
+
+def _index_what_the_sheet_lists() -> None:
+    op.create_index(
+        "ix_entries_versioned", "entries", ["group_id", "id"], **_where("last_number > 1")
+    )
+    op.create_index("ix_uploads_open", "uploads", ["group_id", "id"], **_where("state = 'open'"))
 
 
 def _alter_journal() -> None:
