@@ -13,10 +13,11 @@ import typer
 
 from filestore import __version__
 from filestore.cli import files, space, upkeep
+from filestore.cli.books import quota_app
 from filestore.cli.downloading import download
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
-from filestore.cli.groups import group_app, member_app, quota_app
+from filestore.cli.groups import group_app, member_app
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
 from filestore.cli.people import token_app, user_app, who_am_i

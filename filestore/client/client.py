@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from filestore.client.books import Books
 from filestore.client.download import Download, Downloaded
 from filestore.client.files import Files
 from filestore.client.groups import Groups
@@ -62,6 +63,7 @@ class Client:
         self.temporary = Temporary(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.events = Events(self._transport)
+        self.books = Books(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"

@@ -14,6 +14,7 @@ from filestore.http import (
     openapi,
     people,
     space,
+    statements,
     temporary,
     tokens,
     trash,
@@ -33,7 +34,7 @@ from filestore.settings import Settings
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
     *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
-    *(webhooks, events),
+    *(webhooks, events, statements),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

@@ -266,6 +266,7 @@ TWINS: list[tuple[str, Values]] = [
     ("pk_content_blocks", {"size": 4}),
     ("pk_quota_journal", {}),
     ("pk_journal_seals", {}),
+    ("uq_journal_seals_group_id_first_seq", {"last_seq": 2}),
     ("pk_member_accounts", {}),
     ("pk_gc_queue", {}),
     ("pk_leases", {}),
