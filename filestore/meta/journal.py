@@ -231,6 +231,7 @@ async def journaled(
     newest = (
         sa.select(sa.func.max(quota_journal.c.seq))
         .where(quota_journal.c.group_id == groups.c.id)
+        .correlate(groups)
         .scalar_subquery()
     )
     counters = [groups.c[name] for name in Balance._fields]
@@ -287,18 +288,20 @@ async def known_groups(tx: Tx, ids: Sequence[str]) -> set[str]:
 
 
 def _sealed_seq(*, only_marked: bool = False) -> sa.ColumnElement[int]:
+    """Of the group of the outermost statement: by itself SQLAlchemy correlates with the nearest."""
     newest = sa.select(sa.func.max(journal_seals.c.last_seq)).where(
         journal_seals.c.group_id == groups.c.id
     )
     if only_marked:
         newest = newest.where(journal_seals.c.marked_at.is_not(None))
-    return sa.func.coalesce(newest.scalar_subquery(), 0)
+    return sa.func.coalesce(newest.correlate(groups).scalar_subquery(), 0)
 
 
 def _at_of(seq: sa.ColumnElement[int]) -> sa.ScalarSelect[int]:
     return (
         sa.select(quota_journal.c.at)
         .where(quota_journal.c.group_id == groups.c.id, quota_journal.c.seq == seq)
+        .correlate(groups)
         .scalar_subquery()
     )
 
@@ -309,6 +312,7 @@ def _sealed_at() -> sa.ScalarSelect[int]:
         .where(journal_seals.c.group_id == groups.c.id)
         .order_by(journal_seals.c.last_seq.desc())
         .limit(1)
+        .correlate(groups)
         .scalar_subquery()
     )
 

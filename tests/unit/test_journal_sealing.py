@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from filestore.errors import StoreUnavailable
+from filestore.meta import journal
 from filestore.meta.columns import now_us
 from filestore.meta.journal import Row
 from filestore.meta.tables import journal_seals, quota_journal
@@ -115,6 +116,22 @@ async def test_what_is_due_is_an_old_row_or_many(any_site: Site) -> None:
     await write_rows(process, 1, start_us=now + 7200 * 10**6)
     assert await sealer.run_if_due() == 1, "the clock was set back since"
     assert await sealer.run_if_due() == 0
+
+
+async def test_each_group_is_judged_by_its_own_seals(any_site: Site) -> None:
+    process = await any_site.start()
+    await process.transact(add_group, "grp_other")
+    await write_rows(process, 30)
+    await write_rows(process, 9, group="grp_other")
+    sealer = sealer_of(process, any_site)
+    await sealer.run_once()
+    await write_rows(process, 2, group="grp_other")
+    figures = await process.db.read(journal.seal_figures)
+    assert (figures.unsealed, figures.oldest_at) == (2, START + 10**6)
+    assert await sealer.run_if_due() == 1
+    assert [(row.group_id, row.last_seq) for row in await seals(process)] == [
+        ("grp_other", 9), ("grp_other", 11), (GROUP, 30),
+    ]  # fmt: skip
 
 
 async def test_a_store_that_is_away_keeps_no_seal_from_being_made_and_is_told_later(
