@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,10 +30,12 @@ from filestore.quota.sealing import (
     superseded,
 )
 from filestore.quota.verifying import verify_journal
+from filestore_gc import run_fsck
 from filestore_gc.metrics import Figures, GcMetrics
 from filestore_gc.sealer import Sealer, running_sealer
 from tests.contract.faulty import Fault, Kind
-from tests.services.hot_path import GROUP, Process, Site, add_group
+from tests.services.collecting import start
+from tests.services.hot_path import GROUP, Process, Site, add_group, sqlite_site
 from tests.services.journals import START, tamper, write_rows
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
@@ -231,6 +234,16 @@ def test_a_mark_says_in_its_name_what_it_is() -> None:
     assert Mark.parse(one.name) == one
     for name in ("", "grp_1/7", "grp_1/x.2026-01-31.00", one.name[:-1], f"{one.name}.x"):
         assert Mark.parse(name) is None, name
+
+
+async def test_fsck_knows_marks_for_what_they_are(tmp_path: Path) -> None:
+    async with sqlite_site(tmp_path, in_memory=False) as site:
+        process = await start(site)
+        await process.upload(b"x" * 1000)
+        await sealer_of(process, site).run_once()
+        assert len(await marked(process)) == 1
+        found = (await run_fsck(process.db, process.store, site.settings)).to_json()
+        assert (found["is_good"], found["notes"]) == (True, [])
 
 
 async def test_superseded_marks_go_and_heads_of_another_chain_stay(memory_site: Site) -> None:
