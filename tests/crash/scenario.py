@@ -43,8 +43,8 @@ class Scenario:
             self._delete,
             self._give_up,
             self._leave_behind,
-            self._seal,
             self._tidy,
+            self._seal,
             self._collect,
             self._read,
         )
