@@ -33,6 +33,7 @@ from filestore_gc import running_collector, running_scrubber
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
 from filestore_gc.metrics import running_figures
+from filestore_gc.sealer import running_sealer
 
 HEARTBEAT_S: Final = 10.0
 """How often a process says that it is alive; after six missed ones it counts as dead
@@ -83,6 +84,7 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         scrubber = await stack.enter_async_context(
             running_scrubber(settings, db, store, process_id, begin=attachment.wait)
         )
+        await stack.enter_async_context(running_sealer(settings, db, store, process_id))
         kinds = known_kinds(Ground(db, store, settings, collector, scrubber))
         jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
         metrics = _make_metrics(hot)

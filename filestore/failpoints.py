@@ -38,6 +38,8 @@ POINTS: Final[Mapping[str, str]] = {
     "hook.sent": "a delivery that arrived and is not recorded; it is sent again",
     "upload.terminated": "an upload that ended and was not answered",
     "file.deleted": "a file that is gone or in the trash, which was not answered",
+    "seal.committed": "a seal without a mark",
+    "seal.marked": "a mark of a seal that is not noted as marked",
     "reap.expired": "an expired upload with its references",
     "reap.purged": "contents without versions",
     "reap.pruned": "contents without versions",

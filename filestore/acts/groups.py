@@ -32,6 +32,7 @@ from filestore.meta.members import (
 from filestore.meta.people import find_user
 from filestore.model import Actor, Principal, Role
 from filestore.names import check_label
+from filestore.quota.thresholds import review_level
 
 DEFAULT_DOMAIN = "default"
 """The dedup domain of groups that have none of their own; the first start makes it."""
@@ -154,6 +155,8 @@ async def alter_group(
             versions_keep=versions_keep,
             versions_keep_s=versions_keep_s,
         )
+        if limits:
+            await review_level(tx, actor, group.id)
         if group != before:
             await audit(
                 tx,

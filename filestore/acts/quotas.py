@@ -13,6 +13,7 @@ from filestore.meta.log import audit, emit
 from filestore.meta.pool import read_pool, sum_limits
 from filestore.meta.quotas import find_by_refs, limits_by_name
 from filestore.model import Actor
+from filestore.quota.thresholds import review_level
 
 MAX_ROWS: Final = 10_000
 """Rows of one request: a transaction of some seconds, which holds the rows of these groups."""
@@ -118,6 +119,7 @@ def _refusal(wrong: list[Json]) -> BadRequest:
 async def _change(tx: Tx, actor: Actor, outcome: Outcome) -> None:
     before, group_id = outcome.before, outcome.before.id
     after = state_of(await change_group(tx, group_id, limits=outcome.row.limits))
+    await review_level(tx, actor, group_id)
     await audit(
         tx,
         actor,

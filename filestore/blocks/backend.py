@@ -14,6 +14,12 @@ IDENTITY_FOLDER: Final = ".identity"
 QUARANTINE_FOLDER: Final = ".quarantine"
 """Holds what was set aside: ``<day>/<path>``."""
 
+_MARK_KIND: Final = re.compile(r"(?!identity$|quarantine$|tmp$)[a-z]{1,20}", re.ASCII)
+"""Kinds of marks are folders beside those above, and never one of them."""
+
+_MARK_NAME: Final = re.compile(
+    r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,99}/[0-9A-Za-z_-][0-9A-Za-z_.-]{0,149}", re.ASCII
+)
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DOMAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,99}", re.ASCII)
 
@@ -81,6 +87,26 @@ def quarantine_path(path: str) -> str:
     if not rest or any(part in ("", ".", "..") for part in rest.split("/")):
         raise ValueError(f"{path!r} does not lie in the quarantine")
     return f"{quarantine_folder(day)}/{rest}"
+
+
+def mark_folder(kind: str) -> str:
+    """The folder below the prefix for marks of a kind.
+
+    :raises ValueError: it would be one of the store's own folders, or lead out of it.
+    """
+    if _MARK_KIND.fullmatch(kind) is None:
+        raise ValueError(f"{kind!r} is no kind of marks")
+    return f".{kind}"
+
+
+def mark_path(kind: str, name: str) -> str:
+    """The path below the prefix of the mark ``name`` (``<folder>/<name>``).
+
+    :raises ValueError: it would lead out of the folder of its kind.
+    """
+    if _MARK_NAME.fullmatch(name) is None:
+        raise ValueError(f"{name!r} cannot name a mark")
+    return f"{mark_folder(kind)}/{name}"
 
 
 def object_path(key: BlockKey) -> str:

@@ -15,7 +15,9 @@ from filestore.blocks.backend import (
     T,
     check_domain,
     is_domain,
+    mark_folder,
     mark_name,
+    mark_path,
     newest_mark,
     object_path,
     older_marks,
@@ -163,6 +165,22 @@ class DiskStore:
 
     async def write_identity(self, store_id: str, epoch: int) -> None:
         await self._run(partial(self._write_identity, store_id, epoch))
+
+    async def write_mark(self, kind: str, name: str) -> None:
+        path = mark_path(kind, name)
+        await self._run(lambda: self._folder.write(path, [], Ticket(None)))
+
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        top = mark_folder(kind)
+        async for folder in self._folders(top, [""]):
+            if folder < after[: len(folder)]:
+                continue
+            for name, size, at in await self._run(partial(self._folder.files, f"{top}/{folder}")):
+                if (path := f"{folder}/{name}") > after:
+                    yield StoredObject(path, size, at)
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        await self._run(partial(self._folder.remove, [mark_path(kind, name) for name in names]))
 
     async def _folders(self, top: str, folders: Sequence[str]) -> AsyncIterator[str]:
         """The names in each of the folders below ``top``, in order."""

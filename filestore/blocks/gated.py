@@ -67,6 +67,15 @@ class GatedStore:
     async def write_identity(self, store_id: str, epoch: int) -> None:
         await self._through().write_identity(store_id, epoch)
 
+    async def write_mark(self, kind: str, name: str) -> None:
+        await self._through().write_mark(kind, name)
+
+    def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._through().walk_marks(kind, after=after)
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        await self._through().remove_marks(kind, names)
+
     async def sweep(self, is_alive: Callable[[str], bool]) -> int:
         return await self._inner.sweep(is_alive)
 

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from filestore.blocks.backend import (
     T,
     check_domain,
+    mark_folder,
     mark_name,
+    mark_path,
     newest_mark,
     object_path,
     older_marks,
@@ -27,6 +29,7 @@ class MemoryStore:
         self.written: dict[str, int] = {}
         self.leftovers: list[Leftover] = []
         self.marks: list[str] = []
+        self.facts: dict[str, int] = {}
 
     def __repr__(self) -> str:
         size = sum(map(len, self.objects.values()))
@@ -98,3 +101,16 @@ class MemoryStore:
         old = older_marks(self.marks, epoch)
         self.marks = [mark for mark in self.marks if mark not in old]
         self.marks.append(mark_name(store_id, epoch))
+
+    async def write_mark(self, kind: str, name: str) -> None:
+        self.facts[mark_path(kind, name)] = time.time_ns() // 1000
+
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        top = mark_folder(kind) + "/"
+        for path, at in sorted(self.facts.items()):
+            if path.startswith(top) and (name := path.removeprefix(top)) > after:
+                yield StoredObject(name, 0, at)
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        for name in names:
+            self.facts.pop(mark_path(kind, name), None)

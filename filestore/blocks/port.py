@@ -179,6 +179,39 @@ class StoreIdentity(Protocol):
         ...
 
 
+class StoreMarks(Protocol):
+    """Zero-byte objects ``.<kind>/<folder>/<name>`` whose names carry facts that are kept outside
+    of the database. No walk over blocks shows them, and they name no domain.
+
+    No folder's name may begin with that of another: stores differ in how they sort these.
+    """
+
+    async def write_mark(self, kind: str, name: str) -> None:
+        """Writes the mark ``name`` (``<folder>/<name>``), durably. Repeating it is harmless.
+
+        :raises ValueError: kind or name would lead out of the marks of this kind.
+        :raises StoreFull: no room; nothing is written. Safe to retry later.
+        :raises StoreUnavailable: the outcome is unknown. Safe to retry.
+        """
+        ...
+
+    def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        """All marks of a kind in ascending order of name, behind ``after``. A ``path`` is the name.
+
+        Marks written or removed meanwhile may or may not be seen. Memory: that of a folder.
+
+        :raises StoreUnavailable: safe to go on behind the last name seen.
+        """
+        ...
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        """Removes marks, durably. One that is not there counts as removed.
+
+        :raises StoreUnavailable: some may be removed and some not. Safe to retry.
+        """
+        ...
+
+
 class ObjectStore(
     BlockStore,
     BlockRemover,
@@ -186,6 +219,7 @@ class ObjectStore(
     BlockQuarantine,
     StoreSurveyor,
     StoreIdentity,
+    StoreMarks,
     Protocol,
 ):
     """All powers at once: what a backend implements and the composition root hands out."""

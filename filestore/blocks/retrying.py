@@ -116,6 +116,15 @@ class RetryingStore:
     async def write_identity(self, store_id: str, epoch: int) -> None:
         await self._retry(lambda: self._inner.write_identity(store_id, epoch))
 
+    async def write_mark(self, kind: str, name: str) -> None:
+        await self._retry(lambda: self._inner.write_mark(kind, name))
+
+    def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        return self._walk(lambda seen: self._inner.walk_marks(kind, after=seen), after)
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        await self._retry(lambda: self._inner.remove_marks(kind, names))
+
     async def sweep(self, is_alive: Callable[[str], bool]) -> int:
         return await self._retry(lambda: self._inner.sweep(is_alive))
 

@@ -36,7 +36,9 @@ from filestore.blocks.backend import (
     T,
     check_domain,
     is_domain,
+    mark_folder,
     mark_name,
+    mark_path,
     newest_mark,
     object_path,
     older_marks,
@@ -199,6 +201,17 @@ class S3Store:
         await self._put(f"{IDENTITY_FOLDER}/{mark_name(store_id, epoch)}", [])
         old = older_marks(await self._on_sdk(self._marks), epoch)
         await self._on_sdk(partial(self._remove, [f"{IDENTITY_FOLDER}/{name}" for name in old]))
+
+    async def write_mark(self, kind: str, name: str) -> None:
+        await self._put(mark_path(kind, name), [])
+
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        top = f"{mark_folder(kind)}/"
+        async for found in self._walk(top, top + after if after else ""):
+            yield StoredObject(found.path.removeprefix(top), found.size, found.written_at)
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        await self._on_sdk(partial(self._remove, [mark_path(kind, name) for name in names]))
 
     async def _put(self, path: str, parts: Sequence[Buffer]) -> None:
         deadline = put_deadline.get()

@@ -13,6 +13,7 @@ import typer
 
 from filestore import __version__
 from filestore.cli import files, space, upkeep
+from filestore.cli.books import quota_app
 from filestore.cli.downloading import download
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
@@ -20,7 +21,6 @@ from filestore.cli.groups import group_app, member_app
 from filestore.cli.options import AsJson
 from filestore.cli.output import show
 from filestore.cli.people import token_app, user_app, who_am_i
-from filestore.cli.quota import quota_app
 from filestore.cli.temporary import temporary_app
 from filestore.cli.uploading import upload
 from filestore.cli.uploads import uploads_app

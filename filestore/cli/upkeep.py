@@ -59,7 +59,7 @@ def check(
     where = Where(data, database, blocks)
 
     def run(*, repairs: bool) -> Document:
-        return _work("fsck", {"repair": repairs}, where, as_json=as_json, quiet=quiet)
+        return work("fsck", {"repair": repairs}, where, as_json=as_json, quiet=quiet)
 
     report = run(repairs=repair and as_json)
     show(report, *wording.run_lines(report), as_json=as_json)
@@ -105,7 +105,7 @@ def scrub(
 
     wishes: dict[str, Json] = {"bytes_per_s": rate, "older_than_s": older_than or 0}
     where = Where(data, database, blocks)
-    report = _work("scrub", wishes, where, as_json=as_json, quiet=quiet)
+    report = work("scrub", wishes, where, as_json=as_json, quiet=quiet)
     show(report, *wording.scrub_lines(report), as_json=as_json)
     raise typer.Exit(exit_code_of(report))
 
@@ -117,7 +117,7 @@ def exit_code_of(report: Document) -> int:
     return EXIT_REFUSED if report.get("result") == "refused" else EXIT_FAILED
 
 
-def _work(
+def work(
     kind: str, wishes: dict[str, Json], where: Where, *, as_json: bool, quiet: bool
 ) -> Document:
     """The report of one piece of work: of a job of the server, or done here."""

@@ -15,6 +15,7 @@ from filestore.client.people import Tokens, Users
 from filestore.client.retry import TRANSFERS, RetryPolicy
 from filestore.client.space import Space
 from filestore.client.state import TransferRecords, default_state_folder
+from filestore.client.statements import Statements
 from filestore.client.stream import Stream, Write
 from filestore.client.temporary import Temporary
 from filestore.client.transport import Transport
@@ -64,6 +65,7 @@ class Client:
         self.webhooks = Webhooks(self._transport)
         self.events = Events(self._transport)
         self.books = Books(self._transport)
+        self.statements = Statements(self._transport)
 
     def __repr__(self) -> str:
         return f"<Client of {self.server}>"

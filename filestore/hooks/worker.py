@@ -20,9 +20,9 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from filestore import failpoints
 from filestore.acts import webhooks as acts
 from filestore.errors import FilestoreError
+from filestore.failpoints import reached
 from filestore.hooks.addresses import AddressPolicy
 from filestore.hooks.metrics import HookMetrics
 from filestore.hooks.schedule import judge
@@ -170,7 +170,7 @@ class Hooks:
 
     async def _deliver(self, claim: Claim, sender: Sender) -> None:
         answer = await sender.send(claim)
-        failpoints.reached("hook.sent")
+        reached("hook.sent")
         outcome = judge(answer, claim.attempt, self._dice())
         self._metrics.count(outcome)
         act = partial(

@@ -19,6 +19,7 @@ from filestore.http import (
     sheet,
     site,
     space,
+    statements,
     temporary,
     tokens,
     trash,
@@ -39,7 +40,7 @@ MODULES = (
     *(health, openapi, groups, members, people, tokens),
     *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
     *(webhooks, events),
-    *(sheet, site, reports, quotas, audit_log),
+    *(sheet, site, reports, quotas, statements, audit_log),
 )
 """Every module with routes; a new one is added here and nowhere else."""
 

@@ -194,14 +194,14 @@ async def _send(
         first = await anext(body, b"")
         await response.prepare(call.request)
         call.services.downloaded.note(version.id, version.downloaded_at)
-        await _write(response, first)
+        await write_piece(response, first)
         async for piece in body:
-            await _write(response, piece)
+            await write_piece(response, piece)
         await response.write_eof()
     return response
 
 
-async def _write(response: web.StreamResponse, piece: _Bytes) -> None:
+async def write_piece(response: web.StreamResponse, piece: _Bytes) -> None:
     """Hands over no more at a time than a client must take before its connection is cut.
 
     :raises ConnectionError: the client is gone, or took too little for too long.

@@ -35,6 +35,7 @@ class GroupAnswer(Answer):
     less than ``versions_keep_s`` seconds ago; 0: no such rule, and without one all are kept.
     ``soft_limit``: bytes where warnings come to 100 % (null: at the limit). ``files_limit`` null:
     any number of files. ``overflows``: what goes beyond the soft limit is taken as temporary.
+    ``warned_percent``: the highest threshold of the soft limit, else of the limit, that is crossed.
     """
 
     id: str
@@ -49,6 +50,7 @@ class GroupAnswer(Answer):
     soft_limit: int | None
     files_limit: int | None
     overflows: bool
+    warned_percent: int
     created_at: str
     role: Role | None
 
@@ -68,6 +70,7 @@ class GroupAnswer(Answer):
             soft_limit=group.soft_limit,
             files_limit=group.files_limit,
             overflows=group.overflows,
+            warned_percent=group.warned_percent,
             created_at=format_instant(group.created_at),
             role=seen.role,
         )

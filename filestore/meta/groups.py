@@ -38,6 +38,7 @@ class Group:
     files_limit: int | None
     overflows: bool
     files: int
+    warned_percent: int
 
     @property
     def free(self) -> int:
@@ -229,6 +230,7 @@ def group_of(row: Row[Any]) -> Group:
         versions_keep_s=row.versions_keep_s,
         soft_limit=row.soft_limit,
         files_limit=row.files_limit,
+        warned_percent=row.warned_percent,
         overflows=row.overflows,
         files=row.files,
     )

@@ -9,6 +9,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -65,6 +66,7 @@ journal_seals = table(
     Column("previous", LargeBinary(32), nullable=False),
     Column("head", LargeBinary(32), nullable=False),
     time("marked_at", null=True),
+    UniqueConstraint("group_id", "first_seq"),
     CheckConstraint("first_seq >= 1 AND last_seq >= first_seq", name="span"),
     CheckConstraint("length(previous) = 32", name="previous"),
     CheckConstraint("length(head) = 32", name="head"),
@@ -75,7 +77,8 @@ journal_seals = table(
         sqlite_where=text("marked_at IS NULL"),
     ),
 )
-"""A chain per group: ``head`` is a hash over ``previous`` and the rows first_seq to last_seq.
+"""A chain per group: ``head`` is a hash over ``previous`` and the rows first_seq to last_seq. No
+two begin at the same row, so of two sealers at once one is refused.
 ``marked_at``: when the head was put outside of the database. Nothing else of a row changes."""
 
 member_accounts = table(

@@ -12,6 +12,7 @@ from filestore.settings.sections import (
     Gc,
     Groups,
     Jobs,
+    Journal,
     Log,
     Scrub,
     Server,
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     transfer: Transfer = Transfer()
     uploads: Uploads = Uploads()
     groups: Groups = Groups()
+    journal: Journal = Journal()
     gc: Gc = Gc()
     fsck: Fsck = Fsck()
     scrub: Scrub = Scrub()

@@ -427,6 +427,25 @@ class Webhooks(Section):
     )
 
 
+class Journal(Section):
+    """Sealing of the quota journals: hashes of their rows that are put outside of the database."""
+
+    seal_interval_s: int = setting(
+        60,
+        "Time in seconds after which a row of a journal is sealed.",
+        ge=1,
+        le=_DAY_S,
+        why="what was sealed cannot be rewritten unseen; a minute is one object in the store",
+    )
+    seal_rows: int = setting(
+        1000,
+        "Rows of one group's journal that are sealed before their time is up, and with one seal.",
+        ge=1,
+        le=100_000,
+        why="hashing them takes milliseconds; a burst of uploads is sealed while it goes on",
+    )
+
+
 class Groups(Section):
     """What a new group gets."""
 

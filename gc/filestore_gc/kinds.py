@@ -11,6 +11,7 @@ from filestore.blocks.backend import Backend
 from filestore.errors import Json
 from filestore.meta.database import Database
 from filestore.model import GIB, KIB
+from filestore.quota.verifying import find_journal, verify_journal
 from filestore.settings import Settings
 from filestore_gc.collector import Collector
 from filestore_gc.fsck_run import run_fsck
@@ -38,6 +39,7 @@ def known_kinds(ground: Ground) -> Mapping[str, Kind]:
         "gc": Kind(GcWishes, partial(collect, ground)),
         "fsck": Kind(FsckWishes, partial(check, ground)),
         "scrub": Kind(ScrubWishes, partial(scrub, ground)),
+        "verify-journal": Kind(JournalWishes, partial(verify, ground)),
     }
 
 
@@ -66,6 +68,12 @@ class ScrubWishes(Wishes):
 
     bytes_per_s: Annotated[int | None, Field(ge=64 * KIB, le=100 * GIB)] = None
     older_than_s: Annotated[int, Field(ge=0, le=10 * _YEAR_S)] = 0
+
+
+class JournalWishes(Wishes):
+    """``group``: the name or id of one group, or the id of one that was deleted; else all."""
+
+    group: Annotated[str | None, Field(max_length=255)] = None
 
 
 async def collect(ground: Ground, wishes: GcWishes, asked: Asked) -> Ended:
@@ -101,6 +109,18 @@ async def scrub(ground: Ground, wishes: ScrubWishes, asked: Asked) -> Ended:
         progress=_teller(asked),
     )
     return Ended(report.to_json(), report.problem)
+
+
+async def verify(ground: Ground, wishes: JournalWishes, asked: Asked) -> Ended:
+    """The journals of the quotas from end to end. What is wrong is a result, and no failure.
+
+    :raises NotFound: there is no such group.
+    """
+    group_id = None
+    if wishes.group is not None:
+        group_id = await ground.db.read(partial(find_journal, ref=wishes.group))
+    report = await verify_journal(ground.db, ground.store, group_id, tell=_teller(asked))
+    return Ended(report.to_json())
 
 
 def _teller(asked: Asked) -> Progress:

@@ -19,7 +19,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from filestore.errors import FilestoreError
-from filestore.meta import gc_figures, healing, leases
+from filestore.meta import gc_figures, healing, journal, leases
 from filestore.meta.database import Database
 from filestore.meta.gc_figures import StateFigures
 from filestore.meta.leases import LastTurn
@@ -28,6 +28,7 @@ from filestore_gc.lease import NAME
 from filestore_gc.report import Result
 from filestore_gc.scrub_metrics import ScrubMetrics
 from filestore_gc.scrubbing import SCRUB
+from filestore_gc.seal_metrics import SealMetrics
 from filestore_gc.stopping import end
 
 EVERY_S: Final = 30.0
@@ -67,6 +68,7 @@ class GcMetrics:
         for result in Result:
             self._result.labels(result)
         self.scrub = ScrubMetrics(registry)
+        self.seals = SealMetrics(registry)
 
     def show_states(self, found: Iterable[StateFigures], states: Iterable[BlockState]) -> None:
         """The blocks of these states; what is not found is not there."""
@@ -129,6 +131,7 @@ class Figures:
         self._metrics.show_last_run(await self._db.read(partial(leases.last_turn, name=NAME)))
         last_scrub = await self._db.read(partial(leases.last_turn, name=SCRUB))
         self._metrics.scrub.show(last_scrub, await self._db.read(healing.oldest_check))
+        self._metrics.seals.show(await self._db.read(journal.seal_figures))
         began = self._clock()
         if began >= self._live_at:
             live = (BlockState.LIVE,)

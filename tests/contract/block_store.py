@@ -220,6 +220,55 @@ async def the_identity_with_the_highest_epoch_stays(store: Backend) -> None:
     assert await store.read_identity() == (store_id, 10)
 
 
+async def marks_come_back_in_order_and_behind_any_name(store: Backend) -> None:
+    names = ["a-b/1", "a_b/05.x", "a_b/10.x", "b/1"]
+    assert await _marks(store) == []
+    for name in reversed(names):
+        await store.write_mark("facts", name)
+    await store.write_mark("facts", names[0])
+    await store.write_mark("others", "a_b/07.x")
+    assert await _marks(store) == names
+    for number, name in enumerate(names):
+        assert await _marks(store, after=name) == names[number + 1 :]
+    assert await _marks(store, after="a_b/") == names[1:]
+    assert await _marks(store, after="a_b/06") == names[2:]
+    assert await _marks(store, kind="others") == ["a_b/07.x"]
+
+
+async def removed_marks_are_gone_and_others_stay(store: Backend) -> None:
+    for name in ("a/1", "a/2", "b/1"):
+        await store.write_mark("facts", name)
+    await store.write_mark("others", "a/1")
+    await store.remove_marks("facts", ["a/1", "a/never", "never/1"])
+    await store.remove_marks("facts", ["a/1"])
+    await store.remove_marks("facts", [])
+    assert await _marks(store) == ["a/2", "b/1"]
+    assert await _marks(store, kind="others") == ["a/1"]
+
+
+async def marks_are_neither_objects_nor_the_identity(store: Backend) -> None:
+    await store.write_mark("facts", "default/1")
+    assert await paths(store) == [] and await store.domains() == []
+    assert [found async for found in store.walk_leftovers()] == []
+    assert [found async for found in store.walk_aside()] == []
+    assert await store.read_identity() is None
+
+
+async def marks_cannot_lead_out_of_their_kind(store: Backend) -> None:
+    await store.write_identity("sto_kept", 1)
+    for kind, name in (
+        *(("facts", name) for name in ("../1", "a/../../x", "a", "a/b/c", "/a", "a/.b", "a/")),
+        *((kind, "a/1") for kind in ("identity", "quarantine", "tmp", "..", "", "a/b", "A")),
+    ):
+        with _raising(ValueError):
+            await store.write_mark(kind, name)
+        with _raising(ValueError):
+            await store.remove_marks(kind, [name])
+    with _raising(ValueError):
+        await store.remove_marks("identity", ["sto_kept.1/x"])
+    assert await store.read_identity() == ("sto_kept", 1)
+
+
 async def a_put_past_its_deadline_is_refused_and_stores_nothing(store: Backend) -> None:
     key, in_time = make_key(b"late"), make_key(b"in time")
     with _deadline_in(-1.0), _raising(StoreUnavailable):
@@ -366,6 +415,10 @@ CHECKS: Final[list[Check]] = [
     walk_goes_on_when_objects_are_removed_meanwhile,
     an_unused_store_has_no_identity,
     the_identity_with_the_highest_epoch_stays,
+    marks_come_back_in_order_and_behind_any_name,
+    removed_marks_are_gone_and_others_stay,
+    marks_are_neither_objects_nor_the_identity,
+    marks_cannot_lead_out_of_their_kind,
     a_put_past_its_deadline_is_refused_and_stores_nothing,
     a_cancelled_put_leaves_nothing_or_the_whole_object,
     many_puts_cancelled_at_once_leave_the_store_usable,
@@ -389,6 +442,10 @@ async def objects(store: Backend, *, domain: str = DOMAIN, after: str = "") -> l
 async def paths(store: Backend, *, domain: str = DOMAIN, after: str = "") -> list[str]:
     """The paths that a walk shows, in its order."""
     return [found.path for found in await objects(store, domain=domain, after=after)]
+
+
+async def _marks(store: Backend, *, kind: str = "facts", after: str = "") -> list[str]:
+    return [found.path async for found in store.walk_marks(kind, after=after)]
 
 
 def _digest(data: bytes) -> str:

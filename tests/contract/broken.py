@@ -226,6 +226,56 @@ class ComparesEpochsAsText(MemoryStore):
         self.marks.append(f"{store_id}.{epoch}")
 
 
+class WalksMarksUnsorted(MemoryStore):
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        found = [mark async for mark in super().walk_marks(kind, after=after)]
+        for mark in reversed(found):
+            yield mark
+
+
+class WalksMarksFromTheBeginning(MemoryStore):
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        async for mark in super().walk_marks(kind):
+            yield mark
+
+
+class MixesKindsOfMarks(MemoryStore):
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        for path in sorted(self.facts):
+            if (name := path.partition("/")[2]) > after:
+                yield StoredObject(name, 0)
+
+
+class KeepsRemovedMarks(MemoryStore):
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        pass
+
+
+class RemovesMarksOfTheFolder(MemoryStore):
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        for folder in {f".{kind}/{name.partition('/')[0]}/" for name in names}:
+            for path in [path for path in self.facts if path.startswith(folder)]:
+                del self.facts[path]
+
+
+class StoresMarksAsObjects(MemoryStore):
+    async def write_mark(self, kind: str, name: str) -> None:
+        self.objects[name] = b""
+
+
+class TakesMarksForItsIdentity(MemoryStore):
+    async def write_mark(self, kind: str, name: str) -> None:
+        self.marks.append(name.replace("/", "."))
+
+
+class JoinsAnyMark(MemoryStore):
+    async def write_mark(self, kind: str, name: str) -> None:
+        self.facts[f".{kind}/{name}"] = 0
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        self.marks = []
+
+
 class IgnoresDeadlines(MemoryStore):
     async def put(self, key: BlockKey, parts: Sequence[Buffer]) -> None:
         self.objects[object_path(key)] = b"".join(parts)

@@ -13,7 +13,7 @@ from filestore.errors import StoreFull, StoreUnavailable
 
 Operation = Literal[
     "put", "get", "remove", "walk", "set_aside", "remove_aside",
-    "read_identity", "write_identity", "check",
+    "read_identity", "write_identity", "check", "write_mark", "remove_marks", "walk_marks",
 ]  # fmt: skip
 
 
@@ -125,6 +125,24 @@ class FaultyStore:
     async def write_identity(self, store_id: str, epoch: int) -> None:
         fault = await self._begin("write_identity")
         await self.inner.write_identity(store_id, epoch)
+        _end(fault)
+
+    async def write_mark(self, kind: str, name: str) -> None:
+        fault = await self._begin("write_mark")
+        await self.inner.write_mark(kind, name)
+        _end(fault)
+
+    async def walk_marks(self, kind: str, *, after: str = "") -> AsyncIterator[StoredObject]:
+        fault = await self._begin("walk_marks")
+        async for found in self.inner.walk_marks(kind, after=after):
+            yield found
+            if fault is not None and fault.kind is Kind.TRUNCATED:
+                raise StoreUnavailable(reason="planned: the listing broke off")
+        _end(fault)
+
+    async def remove_marks(self, kind: str, names: Sequence[str]) -> None:
+        fault = await self._begin("remove_marks")
+        await self.inner.remove_marks(kind, names)
         _end(fault)
 
     async def check(self) -> None:

@@ -55,10 +55,14 @@ def _retrying(request: pytest.FixtureRequest, threads: ThreadPoolExecutor) -> Ba
 
     plan = [
         Fault(operation, nth, kind)
-        for operation in ("put", "get", "remove", "read_identity", "write_identity")
+        for operation in (
+            *("put", "get", "remove", "read_identity", "write_identity"),
+            *("write_mark", "remove_marks"),
+        )
         for nth, kind in ((1, Kind.BEFORE), (2, Kind.AFTER), (4, Kind.SLOW_DOWN))
     ]
-    plan += [Fault("walk", 1, Kind.BEFORE), Fault("walk", 2, Kind.TRUNCATED)]
+    for walk in ("walk", "walk_marks"):
+        plan += [Fault(walk, 1, Kind.BEFORE), Fault(walk, 2, Kind.TRUNCATED)]
     return RetryingStore(FaultyStore(MemoryStore(), plan), sleep=no_wait)
 
 

@@ -1,6 +1,6 @@
 """What clients do, with every acknowledgement written down, and the check of all of them."""
 
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -87,6 +87,15 @@ class Acting:
         reply = await self.api.post(JOBS, {"kind": "gc", "grace_s": 0})
         assert reply.status == 202, reply.body
         return str(reply.headers["Location"])
+
+    async def verify_journal(self) -> Any:
+        """The report of a verification, when it has ended."""
+        reply = await self.api.post(JOBS, {"kind": "verify-journal"})
+        assert reply.status == 202, reply.body
+        while (job := (await self.api.get(reply.headers["Location"])).json)["ended_at"] is None:
+            continue
+        assert job["state"] == "done", job
+        return job["report"]
 
     async def settle(self, name: str) -> None:
         """The file has the versions that it must have; which, if an act was not answered.

@@ -24,6 +24,7 @@ from filestore.meta.tables import (
 )
 from filestore.model import BlockState
 from filestore.offline import working_on
+from filestore.quota.verifying import verify_journal
 from filestore.settings import Settings, load
 from filestore_gc import Result
 from filestore_gc.fsck_run import run_fsck
@@ -138,6 +139,8 @@ class Offline:
             assert [row.seq for row in rows] == list(range(1, group.journal_seq + 1)), group
             booked = sum(row.delta_used for row in rows), sum(row.delta_reserved for row in rows)
             assert booked == (group.used, group.reserved), group
+        found = await verify_journal(self._ground.db, self._ground.store)
+        assert found.is_good, found
 
     async def _all(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         return list(await self._ground.db.read(partial(_rows, query=query)))

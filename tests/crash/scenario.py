@@ -44,6 +44,7 @@ class Scenario:
             self._give_up,
             self._leave_behind,
             self._tidy,
+            self._seal,
             self._collect,
             self._read,
         )
@@ -125,6 +126,15 @@ class Scenario:
         promise = await self._begun(acting, _BEGUN, Material(f"{self.group} begun", _WHOLE))
         if promise is not None and promise.offset == 0:
             await acting.send(promise, _FIRST)
+
+    async def _seal(self, acting: Acting) -> None:
+        """Until every row of the journals is sealed, and the heads lie in the store."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while True:
+                found = await acting.verify_journal()
+                assert found["findings"] == [], found
+                if found["sealed_rows"] == found["rows"] and found["marks"] >= found["groups"]:
+                    return
 
     async def _tidy(self, acting: Acting) -> None:
         """A file with an older version, and one in the trash, in the group that keeps neither."""

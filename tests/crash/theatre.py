@@ -10,8 +10,8 @@ from tests.crash.promises import Promises
 from tests.crash.scenario import Scenario, acting_in
 from tests.e2e.stage import Stage
 
-SETTINGS = {"gc.interval_s": 1, "gc.grace_s": 0}
-"""The collector runs by itself as often as it can, and frees at once."""
+SETTINGS = {"gc.interval_s": 1, "gc.grace_s": 0, "journal.seal_interval_s": 1}
+"""Collector and sealer run by themselves as often as they can, and nothing waits for a grace."""
 
 Arm = Callable[[], str]
 """Says where the next start of the server is to end; empty: nowhere."""

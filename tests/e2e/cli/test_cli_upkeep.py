@@ -13,7 +13,7 @@ from tests.http.api import Api
 FILE = "/api/v1/groups/lab/files/a"
 
 
-async def _with_a_file(data: Path) -> Path:
+async def with_a_file(data: Path) -> Path:
     """A folder of a service that has ended, with one block; where that lies."""
     settings = load(flags={"data": data, "listen": "127.0.0.1:0"})
     async with AsyncExitStack() as stack:
@@ -70,7 +70,7 @@ async def test_what_a_path_would_free_is_told_and_nothing_is_damaged(admin: Cli,
 async def test_damage_is_found_directly_planned_repaired_and_never_hidden(tmp_path: Path) -> None:
     data, here = tmp_path / "data", tmp_path / "here"
     here.mkdir()
-    block = await _with_a_file(data)
+    block = await with_a_file(data)
     cli = Cli("http://127.0.0.1:9", "none", tmp_path / "state", here)
     assert (await cli.run("scrub", "--data", data, "--rate", "1")).code == 2
     stored = block.read_bytes()

@@ -231,6 +231,9 @@ def _create_journal_seals() -> None:
             name=op.f("fk_journal_seals_group_id"),
             ondelete="RESTRICT",
         ),
+        sa.UniqueConstraint(
+            "group_id", "first_seq", name=op.f("uq_journal_seals_group_id_first_seq")
+        ),
         sa.PrimaryKeyConstraint("group_id", "last_seq", name=op.f("pk_journal_seals")),
     )
     op.create_index(
