@@ -7,9 +7,9 @@ from aiohttp import web
 from filestore.http import (
     audit_log,
     events,
-    files,
     groups,
     health,
+    ietf_routes,
     jobs,
     members,
     openapi,
@@ -23,7 +23,6 @@ from filestore.http import (
     tokens,
     trash,
     tree,
-    tus,
     uploads,
     versions,
     webhooks,
@@ -37,7 +36,7 @@ from filestore.settings import Settings
 
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
-    *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
+    *(ietf_routes, uploads, tree, versions, trash, space, jobs, temporary),
     *(webhooks, events),
     *(sheet, site, reports, quotas, audit_log),
 )
