@@ -174,9 +174,9 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         409,
         (
             "Offset does not match",
-            "The upload is at byte {expected-offset}, the request says {provided-offset}.",
+            "The upload is at byte {expected}, the request says {got}.",
         ),
-        ("偏移量不匹配", "上传位于第 {expected-offset} 字节，而请求给出 {provided-offset}。"),
+        ("偏移量不匹配", "上传位于第 {expected} 字节，而请求给出 {got}。"),
         retryable=True,
         type=_IANA_TYPE + "mismatching-upload-offset",
     ),

@@ -87,9 +87,10 @@ async def begin_all(
 ) -> list[Outcome]:
     """New uploads of one group with their reservations, in the order of ``wishes``.
 
-    One of length 0 is complete at once, unless it waits. Each outcome is the upload or the error for who asked:
-    TooLarge, QuotaExceeded and its kin, TooMany, Conflict, NotFound (the group is gone), or what
-    the guard raised; of those nothing is written. The group's row is locked to the end.
+    One of length 0 is complete at once, unless it waits. Each outcome is the upload or the error
+    for who asked: TooLarge, QuotaExceeded and its kin, TooMany, Conflict, NotFound (the group is
+    gone), or what the guard raised; of those nothing is written. The group's row is locked to the
+    end.
 
     Some fifteen statements, and two for each upload of length 0.
     """

@@ -57,9 +57,9 @@ def _either(route: Route, handler: _Spoken, *, begins: bool) -> Handler:
 
 def _in_its_words(error: FilestoreError) -> FilestoreError:
     if isinstance(error, OffsetMismatch):
-        found = MismatchingUploadOffset()
-        found.members["expected-offset"] = error.members["expected"]
-        found.members["provided-offset"] = error.members["got"]
+        expected, got = error.members["expected"], error.members["got"]
+        found = MismatchingUploadOffset(expected=expected, got=got)
+        found.members |= {"expected-offset": expected, "provided-offset": got}
         return found
     if isinstance(error, ChecksumMismatch):
         return ContentMismatch(algorithm=error.members["algorithm"])
@@ -72,7 +72,7 @@ def _fields(call: Call, interop: Interop, error: FilestoreError) -> dict[str, st
         return {}
     fields = {"Upload-Complete": format_boolean(error.code in _OF_THE_TARGET)}
     if isinstance(error, MismatchingUploadOffset):
-        fields["Upload-Offset"] = str(error.members["expected-offset"])
+        fields["Upload-Offset"] = str(error.members["expected"])
     if error.spec.status == 413:
         fields["Upload-Limit"] = ietf.limits(call, interop)
     return fields
