@@ -189,6 +189,7 @@ async def _take(call: Call, upload: Upload, piece: Piece) -> Upload:
     :raises InconsistentUploadLength: it is longer than the upload, which has failed now; or it
         was to be the rest and is shorter; or the lengths that were said differ.
     :raises PreconditionFailed: the path is no longer as the client wanted; the upload has failed.
+    :raises UploadGone: it was ended, before or meanwhile.
     """
     transfers = call.services.transfers
     try:
@@ -204,6 +205,8 @@ async def _take(call: Call, upload: Upload, piece: Piece) -> Upload:
     except PreconditionFailed:
         await transfers.deactivate(call.actor, upload.id, "precondition-failed")
         raise
+    if not found.is_open and found.state is not UploadState.DONE:
+        raise UploadGone(state=found.state)  # somebody ended it behind the last byte
     if found.is_open and piece.completion is Completion.WITH_BODY:
         raise InconsistentUploadLength(expected=found.length, got=found.offset)
     return found
