@@ -14,6 +14,8 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 TYPE_PREFIX: Final = "urn:filestore:problem:"
 """Before a code, it makes the stable ``type`` of a problem document (RFC 9457, 3.1.1)."""
 
+_IANA_TYPE: Final = "https://iana.org/assignments/http-problem-types#"
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 3
@@ -29,6 +31,8 @@ class ErrorSpec:
     detail: dict[Language, str]
     retryable: bool = False
     exit_code: int = EXIT_FAILED
+    type: str | None = None
+    """The problem's type where a standard names it; else it is made from the code."""
 
 
 def _spec(
@@ -38,10 +42,10 @@ def _spec(
     *,
     retryable: bool = False,
     exit_code: int = EXIT_FAILED,
+    type: str | None = None,
 ) -> ErrorSpec:
-    return ErrorSpec(
-        status, {"en": en[0], "zh": zh[0]}, {"en": en[1], "zh": zh[1]}, retryable, exit_code
-    )
+    title: dict[Language, str] = {"en": en[0], "zh": zh[0]}
+    return ErrorSpec(status, title, {"en": en[1], "zh": zh[1]}, retryable, exit_code, type)
 
 
 CATALOG: Final[dict[str, ErrorSpec]] = {
@@ -68,6 +72,24 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         400,
         ("Length does not match", "The body has {got} bytes, but {expected} were announced."),
         ("长度不符", "正文有 {got} 字节，但声明的是 {expected} 字节。"),
+    ),
+    "inconsistent-upload-length": _spec(
+        400,
+        (
+            "Inconsistent length",
+            "The upload has {expected} bytes by one statement and {got} by another.",
+        ),
+        ("长度不一致", "一处声明上传长度为 {expected} 字节，另一处为 {got} 字节。"),
+        type=_IANA_TYPE + "inconsistent-upload-length",
+    ),
+    "content-mismatch": _spec(
+        400,
+        (
+            "The content does not have its digest",
+            "{algorithm} of the content is not the one in Content-Digest; nothing was appended.",
+        ),
+        ("内容摘要不符", "内容的 {algorithm} 与 Content-Digest 不一致；未追加任何数据。"),
+        retryable=True,
     ),
     # 401, 403, 404: who may
     "unauthenticated": _spec(
@@ -147,6 +169,24 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("Offset does not match", "The upload is at byte {expected}, the request says {got}."),
         ("偏移量不符", "上传位于第 {expected} 字节，而请求给出的是 {got}。"),
         retryable=True,
+    ),
+    "mismatching-upload-offset": _spec(
+        409,
+        (
+            "Offset does not match",
+            "The upload is at byte {expected}, the request says {got}.",
+        ),
+        ("偏移量不匹配", "上传位于第 {expected} 字节，而请求给出 {got}。"),
+        retryable=True,
+        type=_IANA_TYPE + "mismatching-upload-offset",
+    ),
+    "wrong-protocol": _spec(
+        409,
+        (
+            "The upload speaks another protocol",
+            "This upload was begun by {spoken} and goes on by it; the request speaks {got}.",
+        ),
+        ("上传使用其他协议", "此上传以 {spoken} 协议开始，须以同一协议继续；请求使用 {got}。"),
     ),
     "upload-taken-over": _spec(
         409,
@@ -544,6 +584,22 @@ class OffsetMismatch(FilestoreError):
     """``expected`` is the durable offset, so that a client can go on at once."""
 
     code = "offset-mismatch"
+
+
+class MismatchingUploadOffset(FilestoreError):
+    code = "mismatching-upload-offset"
+
+
+class InconsistentUploadLength(FilestoreError):
+    code = "inconsistent-upload-length"
+
+
+class ContentMismatch(FilestoreError):
+    code = "content-mismatch"
+
+
+class WrongProtocol(FilestoreError):
+    code = "wrong-protocol"
 
 
 class UploadTakenOver(FilestoreError):

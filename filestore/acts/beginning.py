@@ -87,9 +87,10 @@ async def begin_all(
 ) -> list[Outcome]:
     """New uploads of one group with their reservations, in the order of ``wishes``.
 
-    One of length 0 is complete at once. Each outcome is the upload or the error for who asked:
-    TooLarge, QuotaExceeded and its kin, TooMany, Conflict, NotFound (the group is gone), or what
-    the guard raised; of those nothing is written. The group's row is locked to the end.
+    One of length 0 is complete at once, unless it waits. Each outcome is the upload or the error
+    for who asked: TooLarge, QuotaExceeded and its kin, TooMany, Conflict, NotFound (the group is
+    gone), or what the guard raised; of those nothing is written. The group's row is locked to the
+    end.
 
     Some fifteen statements, and two for each upload of length 0.
     """
@@ -212,7 +213,7 @@ async def _reserve(tx: Tx, group_id: str, news: Sequence[_New], made: Sequence[U
 async def _finished(tx: Tx, new: _New, upload: Upload) -> Upload:
     """The upload, which is complete now when it has nothing to wait for."""
     request = new.wish.request
-    if request.length != 0 or mismatch_of_nothing(request.expected):
+    if request.length != 0 or request.waits or mismatch_of_nothing(request.expected):
         return upload
     blake3 = HASH_OF_NOTHING["blake3"]
     await complete(tx, new.wish.actor, upload, size=0, blake3=blake3)

@@ -5,32 +5,39 @@ cannot tell the upload from one that does not exist.
 """
 
 from filestore.acts.access import Need, group_access
-from filestore.errors import Forbidden, NotFound
+from filestore.errors import Forbidden, NotFound, WrongProtocol
 from filestore.ids import is_id
 from filestore.meta import uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
-from filestore.model import Principal, Role, Scope
+from filestore.model import Principal, Protocol, Role, Scope
 
 _WRITE = Need(role=Role.MEMBER, scope=Scope.WRITE)
 _MANAGE = Need(role=Role.MANAGER, scope=Scope.MANAGE)
 
 
-async def upload_to_continue(tx: Tx, principal: Principal, upload_id: str) -> Upload:
-    """The upload, if the caller began it and may still write to its group.
+async def upload_to_continue(
+    tx: Tx, principal: Principal, upload_id: str, protocol: Protocol
+) -> Upload:
+    """The upload, if the caller began it, by this protocol, and may still write to its group.
 
     :raises NotFound: no such upload, or the caller is no member of its group.
     :raises Forbidden: a member who did not begin it, or who may not write any more.
+    :raises WrongProtocol: it was begun by another one.
     """
     upload = await _visible(tx, principal, upload_id)
     if upload.user_id != principal.user_id:
         raise Forbidden(needed="to be the user who began the upload")
     await group_access(tx, principal, upload.group_id, _WRITE)
+    if upload.protocol is not protocol:
+        raise WrongProtocol(spoken=upload.protocol, got=protocol)
     return upload
 
 
 async def upload_to_end(tx: Tx, principal: Principal, upload_id: str) -> Upload:
     """The upload, if the caller began it and may still write, or manages its group.
+
+    By whatever protocol it goes on: who manages a group ends any of its uploads.
 
     :raises NotFound: no such upload, or the caller is no member of its group.
     :raises Forbidden: another member.

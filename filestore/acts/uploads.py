@@ -56,8 +56,8 @@ Guard = Callable[[Tx], Awaitable[None]]
 class Request:
     """What a client asks for. ``name`` None: the upload's id becomes the name.
 
-    ``guard`` is asked in the transaction that begins and in the one that completes, so it only
-    suits an upload of one request.
+    ``guard`` is asked in the transaction that begins and in the one that completes. ``waits``:
+    reaching its length does not complete the upload; a request that says so does.
     """
 
     group_id: str
@@ -71,6 +71,7 @@ class Request:
     raw_metadata: str | None = None
     expected: ExpectedDigest = ExpectedDigest()
     guard: Guard | None = None
+    waits: bool = False
 
 
 def mismatch_of_nothing(expected: ExpectedDigest) -> tuple[str, bytes, bytes] | None:
@@ -109,6 +110,25 @@ async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limi
         raise refused
     pool_id = await _reserve_exactly(tx, actor, upload, length)
     await uploads.change(tx, upload, {"length": length, "reserved": length, "pool_id": pool_id})
+
+
+async def expect(tx: Tx, upload: Upload, expected: ExpectedDigest) -> ExpectedDigest:
+    """What the whole file must hash to, now that this is said of a locked, open upload, too.
+
+    :raises BadRequest: another digest of the same kind was said before.
+    """
+    known = upload.expected
+    for name, before, now in (
+        ("blake3", known.blake3, expected.blake3),
+        ("sha256", known.sha256, expected.sha256),
+    ):
+        if before is not None and now is not None and before != now:
+            raise BadRequest(field=name, reason="another digest of the file was given before")
+    merged = ExpectedDigest(known.blake3 or expected.blake3, known.sha256 or expected.sha256)
+    if merged != known:
+        values = {"expected_blake3": merged.blake3, "expected_sha256": merged.sha256}
+        await uploads.change(tx, upload, values)
+    return merged
 
 
 async def reserve_on(tx: Tx, actor: Actor, upload: Upload, end: int, limits: Limits) -> int:

@@ -7,9 +7,9 @@ from aiohttp import web
 from filestore.http import (
     audit_log,
     events,
-    files,
     groups,
     health,
+    ietf_routes,
     jobs,
     members,
     openapi,
@@ -24,7 +24,6 @@ from filestore.http import (
     tokens,
     trash,
     tree,
-    tus,
     uploads,
     versions,
     webhooks,
@@ -38,7 +37,7 @@ from filestore.settings import Settings
 
 MODULES = (
     *(health, openapi, groups, members, people, tokens),
-    *(tus, uploads, files, tree, versions, trash, space, jobs, temporary),
+    *(ietf_routes, uploads, tree, versions, trash, space, jobs, temporary),
     *(webhooks, events),
     *(sheet, site, reports, quotas, statements, audit_log),
 )

@@ -17,6 +17,7 @@ from filestore.http.routing import ROLES, SCOPES, Access, Route
 from filestore.ids import is_token, token_hash
 from filestore.meta.database import Tx
 from filestore.meta.tokens import Bearer, find_bearer, touch_token
+from filestore.model import Principal
 
 GROUP: Final = "g"
 """The path's parameter that names a group, by name or id."""
@@ -46,6 +47,19 @@ async def authorize(call: Call) -> None:
     structlog.contextvars.bind_contextvars(user=bearer.principal.user_id)
     if bearer.is_use_stale:
         await _note_use(call, bearer.principal.token_id)
+
+
+async def admitted_again(tx: Tx, call: Call) -> Principal:
+    """Who asks, as things stand in this transaction: at the end of a long request a token may be
+    revoked or worth less than at its beginning.
+
+    :raises Unauthenticated: it opens nothing any more.
+    """
+    token = bearer_token(call.request.headers.get("Authorization", ""))
+    bearer = await find_bearer(tx, token_hash(token))
+    if bearer is None:
+        raise Unauthenticated()
+    return bearer.principal
 
 
 def bearer_token(header: str) -> str:

@@ -42,6 +42,8 @@ JSON_TIMEOUT_S: Final = 30
 
 ROUTE: Final = web.RequestKey("route", Route)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+FIELDS: Final = web.RequestKey("fields", dict[str, str])
+"""Headers for whatever answers the request, be it a refusal, where they are not there yet."""
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -54,6 +54,24 @@ HEADERS: Final[dict[str, Header]] = {
         " Other keys are kept and given back.",
         _TEXT,
     ),
+    "Upload-Draft-Interop-Version": Header(
+        "The version of the IETF draft on resumable uploads that is spoken: 6 or 8. With another"
+        " one, or none, the fields of the draft are ignored.",
+        {"enum": ["6", "8"]},
+    ),
+    "Upload-Complete": Header(
+        "IETF: `?1`: this is the rest of the file; `?0`: more follows. In an answer `?1`: it is"
+        " that of the file; `?0`: the upload can go on.",
+        {"enum": ["?0", "?1"]},
+    ),
+    "Upload-Limit": Header(
+        "IETF: the largest size in bytes and for how many seconds an upload can go on.", _TEXT
+    ),
+    "Content-Digest": Header(
+        "`sha-256` of the body of this request, as a byte sequence; a body that does not have it"
+        " is discarded (400).",
+        _TEXT,
+    ),
     "Upload-Checksum": Header(
         "`sha1` or `sha256`, a space, and the digest of the body in base64; a body that does not"
         " have it is discarded (460).",
@@ -77,7 +95,9 @@ HEADERS: Final[dict[str, Header]] = {
     "Last-Modified": Header("When this version was made.", _TEXT),
     "Content-Range": Header("Which bytes of how many these are.", _TEXT),
     "Accept-Ranges": Header("`bytes`.", _TEXT),
-    "Content-Disposition": Header("The name to save the file under.", _TEXT),
+    "Content-Disposition": Header(
+        "The name to save the file under; IETF: with which an upload begins.", _TEXT
+    ),
     "Retry-After": Header("Seconds to wait before the same request may succeed.", _BYTES),
 }
 

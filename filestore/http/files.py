@@ -16,7 +16,7 @@ from filestore.http.call import Call, Query, no_content, reply
 from filestore.http.conditions import Conditions, Validators
 from filestore.http.described import WRITING
 from filestore.http.digests import HEADER as REPR_DIGEST
-from filestore.http.digests import parse_expected
+from filestore.http.digests import WANTED, format_known, parse_expected
 from filestore.http.downloads import FileQuery, get_file, head_file
 from filestore.http.groups import ONE
 from filestore.http.media_guess import guess_media_type
@@ -25,6 +25,7 @@ from filestore.http.routing import Access, Route
 from filestore.http.tree import TreeItem, quoted
 from filestore.meta import entries
 from filestore.meta.database import Tx
+from filestore.meta.uploads import Upload
 from filestore.model import Protocol, Role, Scope
 from filestore.names import split_path
 from filestore.quota import ledger
@@ -39,11 +40,10 @@ class RemovalQuery(Query):
 
 
 async def _put(call: Call) -> web.Response:
-    headers = call.request.headers
-    path = _file_path(call)
-    if "Content-Range" in headers:
-        raise BadHeader(header="Content-Range", reason="a file is only taken whole")
+    path = file_path(call)
+    refuse_parts(call)
     body = RequestBody(call)
+    headers = call.request.headers
     request = Request(
         group_id=call.group.id,
         domain_id=call.group.domain_id,
@@ -52,48 +52,63 @@ async def _put(call: Call) -> web.Response:
         length=body.announced,
         folder=path[:-1],
         name=path[-1],
-        mime=_media_type(headers.get("Content-Type", ""), path[-1].given),
+        mime=media_type(headers.get("Content-Type", ""), path[-1].given),
         expected=parse_expected(headers.get(REPR_DIGEST)),
-        guard=_guard(call, path, write=False),
+        guard=guard(call.group.id, path, Conditions.of(headers), write=False),
     )
-    upload = await call.services.transfers.put(call.actor, request, body)
+    return await answer_written(call, await call.services.transfers.put(call.actor, request, body))
+
+
+async def answer_written(call: Call, upload: Upload) -> web.Response:
+    """The file that a finished upload made, as the answer to who sent its last byte."""
     look = partial(browse.written, version_id=str(upload.version_id))
     found = await call.services.db.read(look)
     if found is None or found.version is None:
         return no_content()  # somebody has deleted it for good in the meantime
     response = reply(TreeItem.of(found), status=201 if found.version.number == 1 else 200)
     response.headers["ETag"] = quoted(found.version)
+    if WANTED in call.request.headers:
+        sha256 = upload.expected.sha256  # it was checked, or the file would not be here
+        known = format_known(blake3=found.version.blake3, sha256=sha256)
+        response.headers.update({} if known is None else {REPR_DIGEST: known})
     return response
 
 
 async def _delete(call: Call) -> web.Response:
     query = call.query(RemovalQuery)
-    path = _file_path(call)
+    path = file_path(call)
     is_permanent = query.permanent == "true"
     if is_permanent:
         _check_may_purge(call)
-    guard = _guard(call, path, write=True)
+    check = guard(call.group.id, path, Conditions.of(call.request.headers), write=True)
     db = call.services.db
 
     async def act(tx: Tx) -> None:
-        if guard is not None:
-            await guard(tx)
+        if check is not None:
+            await check(tx)
         await tree.put_in_trash(tx, call.actor, call.group.id, path)
 
     if is_permanent:
-        await tree.remove_all(db, call.actor, call.group.id, path, guard)
+        await tree.remove_all(db, call.actor, call.group.id, path, check)
     else:
         await db.transact(act)
     reached("file.deleted")
     return no_content()
 
 
-def _media_type(given: str, name: str) -> str:
+def refuse_parts(call: Call) -> None:
+    """:raises BadHeader: the body is said to be a part of the file."""
+    if "Content-Range" in call.request.headers:
+        raise BadHeader(header="Content-Range", reason="a file is only taken whole")
+
+
+def media_type(given: str, name: str) -> str:
     """What the client says; where it says nothing, what files of that name usually are."""
     return parse_media_type("Content-Type", given) if given.strip() else guess_media_type(name)
 
 
-def _file_path(call: Call) -> Path:
+def file_path(call: Call) -> Path:
+    """The path of the request, which is that of a file. :raises BadName: it cannot be one."""
     path = split_path(call.raw_tail())
     if not path:
         raise BadName(name="", reason="the path of a file has at least one name", rule="empty")
@@ -109,17 +124,15 @@ def _check_may_purge(call: Call) -> None:
         raise Forbidden(needed=f"a token with the scope {Scope.MANAGE}")
 
 
-def _guard(call: Call, path: Path, *, write: bool) -> Guard | None:
-    """Checks the request's conditions inside the transaction that changes the file.
+def guard(group_id: str, path: Path, conditions: Conditions, *, write: bool) -> Guard | None:
+    """Checks a request's conditions inside the transaction that changes the file.
 
     None when there are none. It takes the group's row and then the tree's root, in the order of
     all acts and as strongly as the act behind it does, so nobody can write to the path between
     the check and the change.
     """
-    conditions = Conditions.of(call.request.headers)
     if not conditions:
         return None
-    group_id = call.group.id
 
     async def check(tx: Tx) -> None:
         await ledger.lock(tx, group_id)

@@ -14,7 +14,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from filestore.errors import BadHeader, CodedBody, FilestoreError, Internal
-from filestore.http.call import REQUEST_ID, ROUTE, Services
+from filestore.http.call import FIELDS, REQUEST_ID, ROUTE, Services
+from filestore.http.ietf_fields import spoken
 from filestore.http.problems import client_gone, from_aiohttp, problem_response
 from filestore.ids import new_id
 
@@ -67,12 +68,16 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
         headers["X-Request-ID"] = request[REQUEST_ID]
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = "filestore"
+    for name, value in request.get(FIELDS, {}).items():
+        headers.setdefault(name, value)
     if request.method != "OPTIONS" and is_tus(request):
         headers["Tus-Resumable"] = TUS_RESUMABLE
 
 
 def is_tus(request: web.Request) -> bool:
     """Whether answers speak tus, also the router's 404 and 405 for addresses of uploads."""
+    if spoken(request.headers) is not None:
+        return False
     route = request.get(ROUTE)
     return (route is not None and route.tus) or bool(_UPLOAD_PATH.match(request.rel_url.raw_path))
 

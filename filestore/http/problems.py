@@ -90,7 +90,7 @@ def problem(error: FilestoreError, request_id: str, language: Language) -> dict[
     spec = error.spec
     return {
         **error.members,
-        "type": TYPE_PREFIX + error.code,
+        "type": spec.type or TYPE_PREFIX + error.code,
         "title": spec.title[language],
         "status": spec.status,
         "detail": error.sentence(language),

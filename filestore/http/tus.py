@@ -163,7 +163,10 @@ async def _take_first(call: Call, upload: Upload, first: _Begun) -> Upload:
 async def _head(call: Call) -> web.Response:
     check_version(call.request.headers.get("Tus-Resumable"))
     look = partial(
-        upload_to_continue, principal=call.principal, upload_id=call.parameters["upload"]
+        upload_to_continue,
+        principal=call.principal,
+        upload_id=call.parameters["upload"],
+        protocol=Protocol.TUS,
     )
     found = await call.services.db.read(look)
     upload = await call.services.transfers.status(found.id)
@@ -181,7 +184,10 @@ async def _append(call: Call) -> web.Response:
     headers = call.request.headers
     check_version(headers.get("Tus-Resumable"))
     look = partial(
-        upload_to_continue, principal=call.principal, upload_id=call.parameters["upload"]
+        upload_to_continue,
+        principal=call.principal,
+        upload_id=call.parameters["upload"],
+        protocol=Protocol.TUS,
     )
     upload = await call.services.db.read(look)
     given = headers.get("Content-Type", "")

@@ -12,7 +12,9 @@ is kept: the bytes behind the last cut are stored as the provisional tail (:mod:
 import asyncio
 import hmac
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from hashlib import new as new_hash
 
@@ -56,6 +58,17 @@ class Checksum:
         self.check(new_hash(self.algorithm).digest())
 
 
+class Completion(StrEnum):
+    """What makes the upload complete, as one request sees it."""
+
+    AT_LENGTH = "at-length"
+    """Its last byte."""
+    WITH_BODY = "with-body"
+    """Its last byte; where no length is known, the regular end of the body."""
+    LATER = "later"
+    """Nothing in this request, also if it brings the last byte."""
+
+
 @dataclass(slots=True)
 class _Work:
     """A batch on its way to being recorded, up to ``end``."""
@@ -76,8 +89,8 @@ class _Discard(Exception):
 class Ingest:
     """Takes the body of one request into an upload that the caller holds under its epoch.
 
-    ``ends_with_body`` completes an upload of unknown length at the regular end of the body,
-    and only then keeps anything.
+    ``keeps_part`` False: of a body that does not complete the upload, the end is not kept: nobody
+    can go on. ``on_recorded`` is told the durable offset after each batch; it must not wait.
     """
 
     def __init__(
@@ -90,14 +103,19 @@ class Ingest:
         tail: list[tuple[int, int]],
         params: ChunkerParams,
         checksum: Checksum | None = None,
-        ends_with_body: bool = False,
+        completion: Completion = Completion.AT_LENGTH,
+        keeps_part: bool = True,
         guard: acts.Guard | None = None,
+        on_recorded: Callable[[int], None] | None = None,
     ) -> None:
         self._engine = engine
         self._actor = actor
         self._upload = upload
         self._checksum = checksum
-        self._ends_with_body = ends_with_body
+        self._ends_with_body = completion is Completion.WITH_BODY and upload.length is None
+        self._goal = None if completion is Completion.LATER else upload.length
+        self._keeps_part = keeps_part
+        self._on_recorded = on_recorded
         algorithm = None if checksum is None else checksum.algorithm
         self._slicer = Slicer(engine, upload, params, tail, body_algorithm=algorithm)
         self._committer = Committer(
@@ -204,12 +222,12 @@ class Ingest:
                 grant, filled.grant = filled.grant or Grant(self._engine.budget), None
                 grant.set(self._charged(rows))
                 work = _Work(rows, rows[-1].end, grant=grant)
-                if work.end == self._upload.length:
+                if work.end == self._goal:
                     self._last = work
                 else:
                     await self._submit(work)
         filled.release()
-        is_whole = self._slicer.position == self._upload.length
+        is_whole = self._slicer.position == self._goal
         if self._wants_flush and filled.end is None and not is_whole:
             await self._let_go()
 
@@ -221,12 +239,12 @@ class Ingest:
         if self._checksum is not None:
             self._verify_body(self._checksum, end)
         position = self._slicer.position
-        if position == self._upload.length or (self._ends_with_body and end is End.BODY):
+        if position == self._goal or (self._ends_with_body and end is End.BODY):
             last = self._last or _Work([], position)
             last.rows += await self._slicer.finish()
             last.is_last = True
             await self._submit(last)
-        elif not self._ends_with_body:
+        elif self._keeps_part:
             rows, start, pending = await self._slicer.flush()
             is_settling = self._checksum is not None
             await self._submit(_Work(rows, position, is_settling=is_settling))
@@ -299,11 +317,14 @@ class Ingest:
         if work.is_last:
             await self._committer.finish(work.rows, placement, work.end, self._slicer.hasher)
             self.is_done = True
-        elif work.is_settling:
+            return
+        if work.is_settling:
             await self._committer.settle(work.rows, placement, work.end, work.state)
         else:
             await self._committer.add(work.rows, placement, work.state)
             self._early.set(self._committer.early_size)
+        if self._on_recorded is not None:
+            self._on_recorded(self.offset)
 
     def _could_give_back(self) -> int:
         """The bytes behind the last cut can be stored, and what is being read handed on."""

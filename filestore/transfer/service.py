@@ -1,6 +1,7 @@
 """Uploads as the protocols see them: begin, append, ask, end; one session for all of them."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,11 +24,11 @@ from filestore.failpoints import reached
 from filestore.meta import blocks, contents, uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
-from filestore.model import Actor, ChunkerParams, UploadState
+from filestore.model import Actor, ChunkerParams, ExpectedDigest, UploadState
 from filestore.transfer.admitting import Admitting
 from filestore.transfer.engine import Engine
 from filestore.transfer.holders import Holders, Turn
-from filestore.transfer.ingest import Checksum, Ingest
+from filestore.transfer.ingest import Checksum, Completion, Ingest
 from filestore.transfer.source import ByteSource, End
 
 
@@ -35,7 +36,10 @@ from filestore.transfer.source import ByteSource, End
 class Piece:
     """What one request appends: where, the bytes, and what it says of them.
 
-    ``announced`` is the body's Content-Length, ``length`` the upload's if it is said now.
+    ``announced`` is the body's Content-Length, ``length`` the upload's if it is said now,
+    ``expected`` what the whole file must hash to, if that is. ``guard`` is asked in the
+    transaction that completes the upload; ``on_recorded`` is told the durable offset after each
+    batch and must not wait.
     """
 
     offset: int
@@ -43,6 +47,10 @@ class Piece:
     announced: int | None = None
     length: int | None = None
     checksum: Checksum | None = None
+    completion: Completion = Completion.AT_LENGTH
+    expected: ExpectedDigest = ExpectedDigest()
+    guard: acts.Guard | None = None
+    on_recorded: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,14 @@ class Transfers:
         self._is_stopping = False
 
     async def begin(self, actor: Actor, request: acts.Request) -> Upload:
-        """A new upload with its reservation; one of length 0 is done when this returns.
+        """A new upload with its reservation; one of length 0 that waits for nothing is done when
+        this returns.
 
         :raises TooLarge, QuotaExceeded, TooMany, Conflict: nothing was created.
         :raises DigestMismatch: the empty file is not what was expected; nothing was created.
         """
         wrong = acts.mismatch_of_nothing(request.expected)
-        if request.length == 0 and wrong is not None:
+        if request.length == 0 and not request.waits and wrong is not None:
             algorithm, wanted, got = wrong
             raise DigestMismatch(algorithm=algorithm, expected=wanted.hex(), got=got.hex())
         upload = await self._admitting.begin(Wish(actor, request))
@@ -134,13 +143,14 @@ class Transfers:
         upload = await self.begin(actor, request)
         if not upload.is_open:
             return upload
-        piece, ingest = Piece(0, source), None
+        piece = Piece(0, source, completion=Completion.WITH_BODY, guard=request.guard)
+        ingest = None
         async with self._holders.turn(upload.id) as turn:
             try:
                 claim = await self._engine.db.transact(
                     partial(self._take_over, actor, upload.id, piece)
                 )
-                ingest = self._ingest(actor, claim, piece, put=request)
+                ingest = self._ingest(actor, claim, piece, keeps_part=request.length is not None)
                 await self._run(ingest, turn)
             finally:
                 if ingest is None or not ingest.is_done:
@@ -168,13 +178,26 @@ class Transfers:
         """Ends what is beginning; who waits for it is cancelled."""
         await self._admitting.close()
 
+    async def deactivate(self, actor: Actor, upload_id: str, failure: str) -> None:
+        """Ends an open upload as failed: nobody can go on with it. One that is over stays so."""
+
+        async def act(tx: Tx) -> None:
+            upload = await uploads.lock(tx, upload_id)
+            if upload.is_open:
+                await acts.end(tx, actor, upload, UploadState.FAILED, failure=failure)
+
+        async with self._holders.turn(upload_id):
+            await self._engine.db.transact(act)
+        self._engine.digests.forget(upload_id)
+        self._engine.tails.drop(upload_id)
+
     def stop(self) -> None:
         """Asks every running request to save what it has; they end with ``Stopping``."""
         self._is_stopping = True
         self._holders.ask_all()
 
     def _ingest(
-        self, actor: Actor, claim: _Claim, piece: Piece, *, put: acts.Request | None = None
+        self, actor: Actor, claim: _Claim, piece: Piece, *, keeps_part: bool = True
     ) -> Ingest:
         return Ingest(
             self._engine,
@@ -184,8 +207,10 @@ class Transfers:
             tail=claim.tail,
             params=claim.params,
             checksum=piece.checksum,
-            ends_with_body=put is not None and put.length is None,
-            guard=None if put is None else put.guard,
+            completion=piece.completion,
+            keeps_part=keeps_part,
+            guard=piece.guard,
+            on_recorded=piece.on_recorded,
         )
 
     async def _run(self, ingest: Ingest, turn: Turn) -> None:
@@ -213,11 +238,14 @@ class Transfers:
             raise OffsetMismatch(expected=upload.offset, got=piece.offset)
         await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
         upload = await uploads.lock(tx, upload_id)
-        if piece.length is not None and not _ends_here(upload, piece.length):
+        if piece.length is not None and not _ends_here(upload, piece):
             await acts.declare_length(tx, actor, upload, piece.length, self._engine.limits)
             upload = await uploads.lock(tx, upload_id)
         if piece.length is not None:
             upload = replace(upload, length=piece.length)
+        if piece.expected and piece.expected != upload.expected:
+            upload = replace(upload, expected=await acts.expect(tx, upload, piece.expected))
+            self._engine.digests.forget(upload_id)  # they may lack the kind that is asked for
         tail = await contents.provisional_rows(tx, upload.building)
         return _Claim(upload, tail, await contents.chunker_params(tx, upload.building))
 
@@ -267,13 +295,15 @@ def _present(upload: Upload) -> Upload:
     raise UploadGone(state=upload.state)
 
 
-def _ends_here(upload: Upload, length: int) -> bool:
-    """Whether this length completes the upload as it stands.
+def _ends_here(upload: Upload, piece: Piece) -> bool:
+    """Whether the length that is said completes the upload as it stands.
 
     Then the length is not recorded before the transaction that completes it: an upload whose
-    offset has reached its length is always done.
+    offset has reached its length is done, unless its client has yet to say so.
     """
-    return upload.length is None and length == upload.offset
+    if piece.completion is Completion.LATER:
+        return False
+    return upload.length is None and piece.length == upload.offset
 
 
 def _check_announced(upload: Upload, piece: Piece, max_size: int) -> None:

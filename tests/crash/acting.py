@@ -1,11 +1,13 @@
 """What clients do, with every acknowledgement written down, and the check of all of them."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 from tests.crash.promises import Promise, Promises
-from tests.e2e import tus
+from tests.e2e import ietf, tus
 from tests.e2e.material import Material
 from tests.e2e.stage import quota_of
 from tests.http.api import Api
@@ -37,8 +39,42 @@ class Acting:
         path = await tus.begin(self.api, self.group, name, material)
         return self.promises.created(path, name, material)
 
+    async def begin_ietf(self, name: str, material: Material) -> Promise:
+        """An upload by the IETF draft that is only begun."""
+        path = await ietf.begin(self.api, self._path(name), material.size)
+        return self.promises.created(path, name, material, is_ietf=True)
+
+    async def put_ietf(self, name: str, material: Material) -> Promise:
+        """A file in one request by the IETF draft; also if that breaks behind the interim answer
+        that names the upload: it can be gone on with. What interim answers say is promised.
+        """
+        begun: list[Promise] = []
+
+        def heard(fields: Mapping[str, str]) -> None:
+            if "location" in fields:
+                path = URL(fields["location"]).path
+                begun.append(self.promises.created(path, name, material, is_ietf=True))
+            else:
+                self.promises.reached(begun[0], int(fields["upload-offset"]))
+
+        self.in_flight += 1
+        try:
+            status, _ = await ietf.put(self.api, self._path(name), material, heard)
+        except BROKEN:
+            if not begun:
+                raise
+        else:
+            assert status in (200, 201), (name, status)
+            self.promises.reached(begun[0], material.size)
+        finally:
+            self.in_flight -= 1
+        return begun[0]
+
     async def send(self, promise: Promise, end: int) -> None:
         """Sends the bytes from where the upload stands up to ``end``."""
+        if promise.is_ietf:
+            await self._send_ietf(promise, end)
+            return
         self.in_flight += 1
         try:
             reply = await tus.patch(self.api, promise.path, promise.material, promise.offset, end)
@@ -48,13 +84,34 @@ class Acting:
         assert int(reply.headers["Upload-Offset"]) == end
         self.promises.reached(promise, end)
 
+    async def _send_ietf(self, promise: Promise, end: int) -> None:
+        def heard(fields: Mapping[str, str]) -> None:
+            self.promises.reached(promise, int(fields["upload-offset"]))
+
+        self.in_flight += 1
+        try:
+            status, fields = await ietf.append(
+                self.api, promise.path, promise.material, promise.offset, end, heard
+            )
+        finally:
+            self.in_flight -= 1
+        is_rest = end == promise.material.size
+        assert status in ((200, 201) if is_rest else (204,)), (promise, status, fields)
+        assert fields["upload-complete"] == ("?1" if is_rest else "?0"), (promise, fields)
+        assert int(fields["upload-offset"]) == end
+        self.promises.reached(promise, end)
+
     async def look(self, promise: Promise) -> None:
         """Asks where the upload stands."""
-        reply = await self.api.call("HEAD", promise.path, headers=tus.TUS)
+        headers, status = (ietf.SPEAKS, 204) if promise.is_ietf else (tus.TUS, 200)
+        reply = await self.api.call("HEAD", promise.path, headers=headers)
         if reply.status == 410:
             self.promises.ended(promise)
             return
-        assert reply.status == 200, (promise, reply.status)
+        assert reply.status == status, (promise, reply.status)
+        if promise.is_ietf:
+            is_done = promise.material.size == int(reply.headers["Upload-Offset"])
+            assert reply.headers["Upload-Complete"] == ("?1" if is_done else "?0"), promise
         self.promises.reached(promise, int(reply.headers["Upload-Offset"]))
 
     async def end(self, promise: Promise) -> None:

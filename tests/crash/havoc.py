@@ -131,7 +131,14 @@ class Havoc:
         elif number < 0.55:
             await self.acting.ask_collection()
         else:
-            await self._bring(await self.acting.begin(name, self._material(_SIZES[-1])))
+            await self._bring(await self._begin(name, self._material(_SIZES[-1])))
+
+    async def _begin(self, name: str, material: Material) -> Promise:
+        """An upload by tus, or by the IETF draft: carefully, or with all bytes at once."""
+        begin = self._dice.choices(
+            (self.acting.begin, self.acting.begin_ietf, self.acting.put_ietf), (4, 1, 1)
+        )
+        return await begin[0](name, material)
 
     async def _bring(self, promise: Promise) -> None:
         """Uploads to the end, or ends the upload on the way; goes on after each crash."""

@@ -24,6 +24,8 @@ class Promise:
     is_ended: bool = False
     is_ending: bool = False
     """Its end was asked for. Without an answer it may have ended or not."""
+    is_ietf: bool = False
+    """It speaks the IETF draft instead of tus."""
 
     @property
     def is_open(self) -> bool:
@@ -81,9 +83,11 @@ class Promises:
         """What is known of a name; until now nothing."""
         return self.files.setdefault(name, File(name))
 
-    def created(self, path: str, name: str, material: Material) -> Promise:
+    def created(
+        self, path: str, name: str, material: Material, *, is_ietf: bool = False
+    ) -> Promise:
         """The upload exists."""
-        promise = self.uploads[path] = Promise(path, name, material)
+        promise = self.uploads[path] = Promise(path, name, material, is_ietf=is_ietf)
         self._note("created", promise)
         return promise
 

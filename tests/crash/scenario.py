@@ -38,6 +38,7 @@ class Scenario:
             self._keep,
             self._upload_in_pieces,
             self._upload_known_bytes,
+            self._upload_by_the_draft,
             self._heal,
             self._overwrite,
             self._delete,
@@ -93,6 +94,14 @@ class Scenario:
     async def _upload_known_bytes(self, acting: Acting) -> None:
         """The same bytes under another name, behind some that are new."""
         await self._bring(acting, "same.bin", self._large)
+
+    async def _upload_by_the_draft(self, acting: Acting) -> None:
+        """A request that begins the upload and brings its bytes; the rest, if that breaks."""
+        known = [one for one in self.promises.uploads.values() if one.is_ietf]
+        material = Material(f"{self.group} draft", _WHOLE)
+        promise = known[-1] if known else await acting.put_ietf("draft.bin", material)
+        if promise.is_open:
+            await acting.send(promise, promise.material.size)
 
     async def _heal(self, acting: Acting) -> None:
         """The bytes of which the store lost a block come again; the old file reads well then."""

@@ -22,12 +22,13 @@ Headers = Sequence[tuple[str, str | bytes]]
 
 @dataclass(frozen=True)
 class Answer:
-    """A final answer, with the interim ones (100) that came before it."""
+    """A final answer, with the interim ones (100, 104) that came before it, and their fields."""
 
     status: int
     headers: dict[str, str]
     body: bytes
     interim: tuple[int, ...] = ()
+    told: tuple[dict[str, str], ...] = ()
 
     @property
     def location(self) -> str:
@@ -65,10 +66,11 @@ class Wire:
     async def answer(self, method: str = "GET") -> Answer:
         """The next final answer. What has no length is read to the end of the connection."""
         async with asyncio.timeout(TIMEOUT_S):
-            interim = []
+            interim, told = [], []
             status, headers = await self._read_head()
             while status < 200:
                 interim.append(status)
+                told.append(headers)
                 status, headers = await self._read_head()
             body = b""
             if method != "HEAD" and status not in (204, 304):
@@ -76,7 +78,7 @@ class Wire:
                 body = await (
                     self.reader.read() if length is None else self.reader.readexactly(int(length))
                 )
-            return Answer(status, headers, body, tuple(interim))
+            return Answer(status, headers, body, tuple(interim), tuple(told))
 
     async def interim(self) -> int:
         """The status of an interim answer."""
@@ -84,6 +86,11 @@ class Wire:
             status, headers = await self._read_head()
             assert headers == {}, headers
             return status
+
+    async def told(self) -> tuple[int, dict[str, str]]:
+        """The status and the fields of an interim answer."""
+        async with asyncio.timeout(TIMEOUT_S):
+            return await self._read_head()
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, also if that is a reset."""
