@@ -18,14 +18,29 @@ _POOL_NAME: Final = "pool:temporary"
 """No group can have it: a label has no colon."""
 
 
+_HOLD: Final = (
+    sa.select(groups)
+    .where(groups.c.id == sa.bindparam("of_id"), groups.c.deleted_at.is_(None))
+    .with_for_update(key_share=True)
+)
+_TAKEN_BY: Final = sa.select(
+    member_accounts.c.user_id,
+    member_accounts.c.share_limit,
+    (member_accounts.c.used + member_accounts.c.reserved).label("taken"),
+).where(
+    member_accounts.c.group_id == sa.bindparam("of_group"),
+    member_accounts.c.user_id.in_(sa.bindparam("users", expanding=True)),
+)
+"""Statements of the hot path are put together once: that takes longer than running them."""
+
+
 async def hold(tx: Tx, account_id: str) -> Row[Any] | None:
     """The living account's row, locked FOR NO KEY UPDATE; None: there is no such account.
 
     Not FOR UPDATE: an entry's foreign key takes the group's row FOR KEY SHARE, after the root's
     lock; that would be a deadlock with whoever waits for the root here.
     """
-    living = sa.select(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
-    return (await tx.execute(living.with_for_update(key_share=True))).one_or_none()
+    return (await tx.execute(_HOLD, {"of_id": account_id})).one_or_none()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +91,5 @@ async def taken_by(
     tx: Tx, group_id: str, user_ids: Collection[str]
 ) -> dict[str, tuple[int | None, int]]:
     """(share or None, bytes taken) of users who have an account in the group."""
-    rows = await tx.execute(
-        sa.select(member_accounts).where(
-            member_accounts.c.group_id == group_id,
-            member_accounts.c.user_id.in_(sorted(user_ids)),
-        )
-    )
-    return {row.user_id: (row.share_limit, row.used + row.reserved) for row in rows}
+    rows = await tx.execute(_TAKEN_BY, {"of_group": group_id, "users": sorted(user_ids)})
+    return {row.user_id: (row.share_limit, row.taken) for row in rows}

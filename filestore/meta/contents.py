@@ -31,6 +31,9 @@ class BlockRef:
     state: BlockState
 
 
+_CREATE: Final = sa.insert(contents).returning(contents.c.id, sort_by_parameter_order=True)
+
+
 async def create_all(tx: Tx, domains: Sequence[str], params: ChunkerParams) -> list[int]:
     """The numbers of new contents in state ``building``, one for each domain that is named."""
     rows = [
@@ -45,8 +48,7 @@ async def create_all(tx: Tx, domains: Sequence[str], params: ChunkerParams) -> l
         }
         for domain_id in domains
     ]
-    made = sa.insert(contents).returning(contents.c.id, sort_by_parameter_order=True)
-    return [int(number) for number in (await tx.execute(made, rows)).scalars()]
+    return [int(number) for number in (await tx.execute(_CREATE, rows)).scalars()]
 
 
 async def chunker_params(tx: Tx, content_id: int) -> ChunkerParams:

@@ -5,7 +5,7 @@ Locks go from folder to child: the root of the group first (:func:`root`), then 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -117,6 +117,13 @@ async def create_root(tx: Tx, group_id: str) -> None:
     )
 
 
+_ROOT: Final = sa.select(entries).where(
+    entries.c.group_id == sa.bindparam("of_group"), entries.c.kind == EntryKind.ROOT
+)
+_ROOT_TO_SHARE: Final = _ROOT.with_for_update(read=True)
+_ROOT_TO_WRITE: Final = _ROOT.with_for_update()
+
+
 async def root(tx: Tx, group_id: str, *, write: bool = False, share: bool = False) -> Entry:
     """The root entry.
 
@@ -124,12 +131,8 @@ async def root(tx: Tx, group_id: str, *, write: bool = False, share: bool = Fals
     adds to the tree (a finished upload, a copy, a folder) holds it with ``share``. So nothing
     is added below a folder that is on its way to the trash.
     """
-    statement = sa.select(entries).where(
-        entries.c.group_id == group_id, entries.c.kind == EntryKind.ROOT
-    )
-    if write or share:
-        statement = statement.with_for_update(read=not write)
-    found = _entry((await tx.execute(statement)).one())
+    statement = _ROOT_TO_WRITE if write else _ROOT_TO_SHARE if share else _ROOT
+    found = _entry((await tx.execute(statement, {"of_group": group_id})).one())
     if write or share:
         await _check_group(tx, group_id)
     return found
@@ -160,18 +163,19 @@ async def child(
     return None if row is None else _entry(row)
 
 
+_CHILDREN_NAMED: Final = sa.select(entries).where(
+    sa.tuple_(entries.c.parent_id, entries.c.name_key).in_(sa.bindparam("names", expanding=True)),
+    entries.c.deleted_at.is_(None),
+)
+
+
 async def children_named(
     tx: Tx, names: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], Entry]:
     """The living entries with these (parent, key of the name), by both. Takes no lock."""
     if not names:
         return {}
-    rows = await tx.execute(
-        sa.select(entries).where(
-            sa.tuple_(entries.c.parent_id, entries.c.name_key).in_(sorted(names)),
-            entries.c.deleted_at.is_(None),
-        )
-    )
+    rows = await tx.execute(_CHILDREN_NAMED, {"names": sorted(names)})
     return {(row.parent_id, row.name_key): _entry(row) for row in rows}
 
 

@@ -4,6 +4,7 @@ The row's lock is the first that a transaction takes, and ``epoch`` says who may
 holder whose epoch was raised by somebody else finds zero rows and drops what it has.
 """
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -71,6 +72,7 @@ _SELECT: Final = sa.select(*_COLUMNS).select_from(
     uploads.outerjoin(contents, contents.c.id == uploads.c.content_id)
 )
 _FIND: Final = _SELECT.where(uploads.c.id == sa.bindparam("of_id"))
+_FIND_ALL: Final = _SELECT.where(uploads.c.id.in_(sa.bindparam("ids", expanding=True)))
 _LOCK: Final = _FIND.with_for_update(of=uploads)
 
 
@@ -105,19 +107,23 @@ def _upload(row: Any) -> Upload:
     )
 
 
+@functools.cache
+def _insertion(expire_s: int, cap_s: int) -> sa.Insert:
+    return sa.insert(uploads).values(
+        state=UploadState.OPEN,
+        expires_at=now_us() + min(expire_s, cap_s) * 1_000_000,
+        expires_cap_at=now_us() + cap_s * 1_000_000,
+    )
+
+
 async def insert_all(
     tx: Tx, rows: Sequence[dict[str, Any]], *, expire_s: int, cap_s: int
 ) -> list[Upload]:
     """New open uploads, each of which expires ``expire_s`` after its last progress, ``cap_s`` at
     most; in the order of ``rows``, which have the same columns."""
-    new = sa.insert(uploads).values(
-        state=UploadState.OPEN,
-        expires_at=now_us() + min(expire_s, cap_s) * 1_000_000,
-        expires_cap_at=now_us() + cap_s * 1_000_000,
-    )
-    await tx.execute(new, list(rows))
+    await tx.execute(_insertion(expire_s, cap_s), list(rows))
     ids = [row["id"] for row in rows]
-    made = {row.id: _upload(row) for row in await tx.execute(_SELECT.where(uploads.c.id.in_(ids)))}
+    made = {row.id: _upload(row) for row in await tx.execute(_FIND_ALL, {"ids": ids})}
     return [made[upload_id] for upload_id in ids]
 
 
@@ -213,20 +219,29 @@ async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) 
     return len(ids)
 
 
+_COUNT_OPEN: Final = (
+    sa.select(sa.func.count())
+    .select_from(uploads)
+    .where(uploads.c.state == UploadState.OPEN, uploads.c.group_id == sa.bindparam("of_group"))
+)
+_COUNT_OPEN_BY: Final = (
+    sa.select(uploads.c.user_id, sa.func.count().label("n"))
+    .where(
+        uploads.c.state == UploadState.OPEN,
+        uploads.c.user_id.in_(sa.bindparam("users", expanding=True)),
+    )
+    .group_by(uploads.c.user_id)
+)
+
+
 async def count_open(tx: Tx, group_id: str) -> int:
     """How many uploads run in a group."""
-    statement = sa.select(sa.func.count()).select_from(uploads)
-    is_running = (uploads.c.state == UploadState.OPEN, uploads.c.group_id == group_id)
-    return int(await tx.scalar(statement.where(*is_running)) or 0)
+    return int(await tx.scalar(_COUNT_OPEN, {"of_group": group_id}) or 0)
 
 
 async def count_open_by(tx: Tx, user_ids: Collection[str]) -> dict[str, int]:
     """How many uploads run by each of these users who have any."""
-    rows = await tx.execute(
-        sa.select(uploads.c.user_id, sa.func.count().label("n"))
-        .where(uploads.c.state == UploadState.OPEN, uploads.c.user_id.in_(sorted(user_ids)))
-        .group_by(uploads.c.user_id)
-    )
+    rows = await tx.execute(_COUNT_OPEN_BY, {"users": sorted(user_ids)})
     return {row.user_id: row.n for row in rows}
 
 

@@ -11,6 +11,7 @@ No lock on an account's row is held over store I/O: callers do their transfers o
 transaction that calls these functions.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from filestore.errors import NotFound, ShareExceeded
 from filestore.meta.accounts import hold, taken_by
@@ -140,6 +142,8 @@ class _Total:
         return self.files + self.reserved_files
 
 
+BIG: Final = sa.BigInteger()
+_INSERT: Final = quota_journal.insert()
 _AFTER: Final = (
     *(groups.c.id, groups.c.name, groups.c.kind, groups.c.journal_seq),
     *(groups.c.used, groups.c.reserved, groups.c.files, groups.c.reserved_files),
@@ -149,10 +153,18 @@ _AFTER: Final = (
 
 def _has_room(size: int, files: int) -> list[sa.ColumnElement[bool]]:
     """That the limits in force take so much more; what does not grow always fits."""
+    return _room_for(
+        sa.literal(size, BIG) if size > 0 else None, sa.literal(files, BIG) if files > 0 else None
+    )
+
+
+def _room_for(
+    size: sa.ColumnElement[int] | None, files: sa.ColumnElement[int] | None
+) -> list[sa.ColumnElement[bool]]:
     clauses: list[sa.ColumnElement[bool]] = []
-    if size > 0:
+    if size is not None:
         clauses.append(groups.c.used + groups.c.reserved <= groups.c.quota_limit - size)
-    if files > 0:
+    if files is not None:
         counted = groups.c.files + groups.c.reserved_files
         limit = groups.c.files_limit
         clauses.append(sa.or_(limit.is_(None), counted <= limit - files))
@@ -163,17 +175,38 @@ async def _move(
     tx: Tx, account_id: str, total: _Total, rows: int, *, within_limit: bool
 ) -> Row[Any] | None:
     """The account after the move, with the last number of its journal; None: it was refused."""
-    change = sa.update(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
-    if within_limit:
-        change = change.where(*_has_room(total.bytes, total.all_files))
-    values = {
-        groups.c.used: groups.c.used + total.used,
-        groups.c.reserved: groups.c.reserved + total.reserved,
-        groups.c.files: groups.c.files + total.files,
-        groups.c.reserved_files: groups.c.reserved_files + total.reserved_files,
-        groups.c.journal_seq: groups.c.journal_seq + rows,
+    size = total.bytes if within_limit else 0
+    files = total.all_files if within_limit else 0
+    moved = {
+        "of_id": account_id,
+        "used_by": total.used,
+        "reserved_by": total.reserved,
+        "files_by": total.files,
+        "reserved_files_by": total.reserved_files,
+        "rows": rows,
     }
-    return (await tx.execute(change.values(values).returning(*_AFTER))).one_or_none()
+    room = {"grows": size} if size > 0 else {}
+    room |= {"more_files": files} if files > 0 else {}
+    change = _change(asks_bytes=size > 0, asks_files=files > 0)
+    found: Row[Any] | None = (await tx.execute(change, moved | room)).one_or_none()
+    return found
+
+
+@functools.cache
+def _change(*, asks_bytes: bool, asks_files: bool) -> ReturningUpdate[Any]:
+    """The statement that moves an account's counters, put together once for each kind."""
+    living = (groups.c.id == sa.bindparam("of_id"), groups.c.deleted_at.is_(None))
+    grows, more = sa.bindparam("grows", type_=BIG), sa.bindparam("more_files", type_=BIG)
+    clauses = _room_for(grows if asks_bytes else None, more if asks_files else None)
+    values = {
+        groups.c.used: groups.c.used + sa.bindparam("used_by", type_=BIG),
+        groups.c.reserved: groups.c.reserved + sa.bindparam("reserved_by", type_=BIG),
+        groups.c.files: groups.c.files + sa.bindparam("files_by", type_=BIG),
+        groups.c.reserved_files: groups.c.reserved_files
+        + sa.bindparam("reserved_files_by", type_=BIG),
+        groups.c.journal_seq: groups.c.journal_seq + sa.bindparam("rows", type_=BIG),
+    }
+    return sa.update(groups).where(*living, *clauses).values(values).returning(*_AFTER)
 
 
 async def _write(
@@ -208,7 +241,7 @@ async def _write(
                 "reserved_files_after": reserved_files,
             }
         )
-    await tx.execute(quota_journal.insert(), rows)
+    await tx.execute(_INSERT, rows)
 
 
 async def _settle_members(
@@ -223,9 +256,11 @@ async def _settle_members(
     for user_id, used, reserved in _by_member(lines):
         grows = used + reserved
         is_limited = within_limit and grows > 0
-        guard = _has_share(grows) if is_limited else sa.true()
-        change = _member_change(tx, group_id, user_id, (used, reserved), guard)
-        if await tx.scalar(change) is None and is_limited:
+        only_grows = used >= 0 and reserved >= 0
+        change = _member_change(tx.dialect.name, only_grows=only_grows, asks_share=is_limited)
+        moved = {"of_group": group_id, "of_user": user_id, "used_by": used, "reserved_by": reserved}
+        moved |= {"grows": grows} if is_limited else {}
+        if await tx.scalar(change, moved) is None and is_limited:
             raise await _share_refusal(tx, group_id, user_id, grows)
 
 
@@ -240,34 +275,31 @@ def _by_member(lines: Sequence[Line]) -> Iterator[tuple[str, int, int]]:
         yield user_id, *moved[user_id]
 
 
-_TAKEN: Final = member_accounts.c.used + member_accounts.c.reserved
-
-
-def _has_share(grows: int) -> sa.ColumnElement[bool]:
-    limit = member_accounts.c.share_limit
-    return sa.or_(limit.is_(None), _TAKEN <= limit - grows)
-
-
-def _member_change(
-    tx: Tx, group_id: str, user_id: str, moved: tuple[int, int], guard: sa.ColumnElement[bool]
-) -> Any:
-    """The statement that moves a member's account where ``guard`` holds; it returns the user.
+@functools.cache
+def _member_change(dialect: str, *, only_grows: bool, asks_share: bool) -> Any:
+    """The statement that moves a member's account where the share has room; it returns the user.
 
     What only grows opens an account. CHECKs are asked of a row that is proposed, before it meets
     the one that is there, so a row of a negative number could not be proposed.
     """
-    used, reserved = moved
+    taken = member_accounts.c.used + member_accounts.c.reserved
+    limit = member_accounts.c.share_limit
+    has_share = sa.or_(limit.is_(None), taken <= limit - sa.bindparam("grows", type_=BIG))
+    guard = has_share if asks_share else sa.true()
+    used, reserved = sa.bindparam("used_by", type_=BIG), sa.bindparam("reserved_by", type_=BIG)
+    text = sa.String()
+    group, user = sa.bindparam("of_group", type_=text), sa.bindparam("of_user", type_=text)
     values = {
         "used": member_accounts.c.used + used,
         "reserved": member_accounts.c.reserved + reserved,
     }
-    if used < 0 or reserved < 0:
-        is_members = (member_accounts.c.group_id == group_id, member_accounts.c.user_id == user_id)
+    if not only_grows:
+        is_members = (member_accounts.c.group_id == group, member_accounts.c.user_id == user)
         change = sa.update(member_accounts).where(*is_members, guard)
         return change.values(values).returning(member_accounts.c.user_id)
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     opened = insert(member_accounts).values(
-        group_id=group_id, user_id=user_id, used=used, reserved=reserved
+        group_id=group, user_id=user, used=used, reserved=reserved
     )
     settled = opened.on_conflict_do_update(
         index_elements=["group_id", "user_id"], set_=values, where=guard
