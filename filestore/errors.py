@@ -107,6 +107,15 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         ("没有权限", "此操作需要：{needed}。"),
         exit_code=EXIT_REFUSED,
     ),
+    "final-upload": _spec(
+        403,
+        (
+            "The upload takes no bytes",
+            "This upload is put together from others by Upload-Concat; it takes no bytes itself.",
+        ),
+        ("此上传不接受数据", "此上传由 Upload-Concat 用其他上传拼接而成，本身不接受数据。"),
+        exit_code=EXIT_REFUSED,
+    ),
     "not-found": _spec(
         404,
         ("Not found", "There is no such {what}, or it is not visible to you."),
@@ -321,6 +330,19 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         (
             "文件摘要不符",
             "收到内容的 {algorithm} 为 {got}，应为 {expected}。上传已终止。",
+        ),
+    ),
+    "idempotency-mismatch": _spec(
+        422,
+        (
+            "The key belongs to another request",
+            "This Idempotency-Key began an upload with another {field}: {got} instead of"
+            " {expected}. Use a new key.",
+        ),
+        (
+            "幂等键已被占用",
+            "此 Idempotency-Key 曾用于开始另一个上传，{field} 不同：现为 {got}，原为 {expected}。"
+            "请使用新的键。",
         ),
     ),
     "locked": _spec(
@@ -548,6 +570,10 @@ class Forbidden(FilestoreError):
     code = "forbidden"
 
 
+class FinalUpload(FilestoreError):
+    code = "final-upload"
+
+
 class NotFound(FilestoreError):
     code = "not-found"
 
@@ -664,6 +690,10 @@ class RangeNotSatisfiable(FilestoreError):
 
 class UnknownKind(FilestoreError):
     code = "unknown-kind"
+
+
+class IdempotencyMismatch(FilestoreError):
+    code = "idempotency-mismatch"
 
 
 class DigestMismatch(FilestoreError):

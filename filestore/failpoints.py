@@ -34,6 +34,8 @@ POINTS: Final[Mapping[str, str]] = {
     "record.committed": "a batch that was not answered",
     "heal.begun": "a lost block and its live twin",
     "heal.repointed": "references in part repointed from a lost block to its twin",
+    "concat.begun": "a final upload with the reservations of its parts and without bytes",
+    "concat.copied": "a final upload that refers to a part of its bytes",
     "complete.committed": "a file whose upload was not answered",
     "hook.sent": "a delivery that arrived and is not recorded; it is sent again",
     "upload.terminated": "an upload that ended and was not answered",

@@ -7,8 +7,11 @@ of each kind writes what was let in.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.engine import Row
 
 from filestore.acts import tree
 from filestore.acts.booking import path_of_upload
@@ -44,8 +47,8 @@ class Wish:
 
 
 @dataclass(slots=True)
-class _New:
-    """An upload that was let in, before its row is there."""
+class New:
+    """An upload that is let in, before its row is there."""
 
     wish: Wish
     id: str
@@ -63,7 +66,7 @@ class _Door:
     running: int
     by_user: Counter[str]
 
-    def decide(self, new: _New) -> Refusal | None:
+    def decide(self, new: New) -> Refusal | None:
         """None: it is in, and what it takes is gone for those behind it."""
         request = new.wish.request
         if self.by_user[request.user_id] >= self.limits.per_user:
@@ -101,29 +104,34 @@ async def begin_all(
         return [outcome or NotFound(what="group") for outcome in outcomes]
     await _ask_guards(tx, wishes, outcomes)
     asked = [number for number, outcome in enumerate(outcomes) if outcome is None]
-    news = await _named(tx, group_id, [wishes[number] for number in asked])
-    pool = await accounts.hold(tx, accounts.POOL_ID) if group.overflows else None
+    news = await named(tx, group_id, [wishes[number] for number in asked])
     users = {wish.request.user_id for wish in wishes}
-    shares = await accounts.taken_by(tx, group_id, users)
     door = _Door(
-        Admission(
-            room_of(group),
-            None if pool is None else room_of(pool),
-            {user_id: Share(*share) for user_id, share in shares.items()},
-        ),
+        await open_door(tx, group, users),
         limits,
         running=await uploads.count_open(tx, group_id),
         by_user=Counter(await uploads.count_open_by(tx, users)),
     )
-    let_in: list[tuple[int, _New]] = []
+    let_in: list[tuple[int, New]] = []
     for number, new in zip(asked, news, strict=True):
         outcomes[number] = new if isinstance(new, FilestoreError) else door.decide(new)
-        if isinstance(new, _New) and outcomes[number] is None:
+        if isinstance(new, New) and outcomes[number] is None:
             let_in.append((number, new))
     made = await _create(tx, group_id, [new for _, new in let_in], params, limits)
     for (number, _), upload in zip(let_in, made, strict=True):
         outcomes[number] = upload
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+async def open_door(tx: Tx, group: Row[Any], users: Collection[str]) -> Admission:
+    """What these users may still take of a group whose row is locked, and what its pool may."""
+    pool = await accounts.hold(tx, accounts.POOL_ID) if group.overflows else None
+    shares = await accounts.taken_by(tx, group.id, users)
+    return Admission(
+        room_of(group),
+        None if pool is None else room_of(pool),
+        {user_id: Share(*share) for user_id, share in shares.items()},
+    )
 
 
 async def _ask_guards(tx: Tx, wishes: Sequence[Wish], outcomes: list[Outcome | None]) -> None:
@@ -135,32 +143,34 @@ async def _ask_guards(tx: Tx, wishes: Sequence[Wish], outcomes: list[Outcome | N
                 outcomes[number] = err
 
 
-async def _named(tx: Tx, group_id: str, wishes: Sequence[Wish]) -> list[_New | FilestoreError]:
+async def named(tx: Tx, group_id: str, wishes: Sequence[Wish]) -> list[New | FilestoreError]:
     """Each with its id and name, and whether a file comes to be with it; or what is in its way."""
     ids = [new_id("upl") for _ in wishes]
     names = [wish.request.name or parse_name(i) for wish, i in zip(wishes, ids, strict=True)]
     paths = [(*wish.request.folder, name) for wish, name in zip(wishes, names, strict=True)]
     places = await tree.check_places(tx, group_id, paths)
     return [
-        place if isinstance(place, FilestoreError) else _New(wish, upload_id, name, not place)
+        place
+        if isinstance(place, FilestoreError)
+        else New(wish, upload_id, name, not place and not wish.request.is_part)
         for wish, upload_id, name, place in zip(wishes, ids, names, places, strict=True)
     ]
 
 
 async def _create(
-    tx: Tx, group_id: str, news: Sequence[_New], params: ChunkerParams, limits: Limits
+    tx: Tx, group_id: str, news: Sequence[New], params: ChunkerParams, limits: Limits
 ) -> list[Upload]:
     if not news:
         return []
     domains = [new.wish.request.domain_id for new in news]
     content_ids = await contents.create_all(tx, domains, params)
-    rows = [_row(new, content_id) for new, content_id in zip(news, content_ids, strict=True)]
+    rows = [row_of(new, content_id) for new, content_id in zip(news, content_ids, strict=True)]
     made = await uploads.insert_all(tx, rows, expire_s=limits.expire_s, cap_s=limits.cap_s)
     await _reserve(tx, group_id, news, made)
     return [await _finished(tx, new, upload) for new, upload in zip(news, made, strict=True)]
 
 
-def _row(new: _New, content_id: int) -> dict[str, object]:
+def row_of(new: New, content_id: int) -> dict[str, object]:
     request = new.wish.request
     return {
         "id": new.id,
@@ -178,11 +188,14 @@ def _row(new: _New, content_id: int) -> dict[str, object]:
         "length": request.length,
         "reserved": request.length or 0,
         "reserved_files": int(new.brings_file),
+        "part": request.part,
+        "raw_concat": request.raw_concat,
+        "idempotency_key": request.idempotency_key,
         "pool_id": None if new.account_id == request.group_id else new.account_id,
     }
 
 
-async def _reserve(tx: Tx, group_id: str, news: Sequence[_New], made: Sequence[Upload]) -> None:
+async def _reserve(tx: Tx, group_id: str, news: Sequence[New], made: Sequence[Upload]) -> None:
     """Posts what was let in. The limits are asked once more, by the statement itself.
 
     Files count in the group also where a pool takes the bytes.
@@ -210,10 +223,11 @@ async def _reserve(tx: Tx, group_id: str, news: Sequence[_New], made: Sequence[U
     await ledger.post(tx, last, accounts.POOL_ID, of_pool, within_limit=True)
 
 
-async def _finished(tx: Tx, new: _New, upload: Upload) -> Upload:
+async def _finished(tx: Tx, new: New, upload: Upload) -> Upload:
     """The upload, which is complete now when it has nothing to wait for."""
     request = new.wish.request
-    if request.length != 0 or request.waits or mismatch_of_nothing(request.expected):
+    is_late = request.length != 0 or request.waits or request.is_part
+    if is_late or mismatch_of_nothing(request.expected):
         return upload
     blake3 = HASH_OF_NOTHING["blake3"]
     await complete(tx, new.wish.actor, upload, size=0, blake3=blake3)

@@ -1,6 +1,6 @@
 """From acts to lines of the journal: what a version, a copy, an upload means for the books."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from filestore.acts.places import Placed, shown_path
@@ -76,6 +76,42 @@ async def book_upload(
         mime=upload.mime,
     )
     await _post_for(tx, actor, upload, line, within_limit=within_limit)
+
+
+async def book_taken_over(tx: Tx, actor: Actor, upload: Upload, parts: Collection[Upload]) -> None:
+    """Moves the reservations of parts to the final upload that is made of them, and reserves what
+    they lack, all at once. ``parts`` as they were; those without a reservation count for nothing.
+
+    :raises QuotaExceeded, FilesExceeded, ShareExceeded: no room for what has to be reserved anew.
+    """
+    lines: dict[str, list[Line]] = {}
+    for part in parts:
+        lines.setdefault(part.pool_id or part.group_id, []).append(
+            Line(
+                cause=Cause.RELEASE,
+                reserved=-part.reserved,
+                ref=part.id,
+                member_id=part.user_id,
+                path=path_of_upload(part),
+                mime=part.mime,
+            )
+        )
+    line = Line(
+        cause=Cause.RESERVE,
+        reserved=upload.reserved,
+        reserved_files=upload.reserved_files,
+        ref=upload.id,
+        member_id=upload.user_id,
+        path=path_of_upload(upload),
+        mime=upload.mime,
+    )
+    if upload.pool_id is None:
+        lines.setdefault(upload.group_id, []).append(line)
+    else:
+        lines.setdefault(upload.group_id, []).append(replace(line, reserved=0))
+        lines.setdefault(upload.pool_id, []).append(replace(line, reserved_files=0))
+    for account in sorted(lines):
+        await ledger.post(tx, actor, account, lines[account], within_limit=True)
 
 
 async def book_completed(tx: Tx, actor: Actor, upload: Upload, placed: Placed, size: int) -> None:

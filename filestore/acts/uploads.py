@@ -4,12 +4,13 @@ Each is what one transaction does, under the upload's row lock. Upload and conte
 state together, and the reservation goes with them: what is not ``open`` reserves nothing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from filestore.acts import tree
 from filestore.acts.booking import book_completed, book_upload
+from filestore.acts.repeated import check_same
 from filestore.errors import BadRequest, Json, LengthExceeded, TooLarge
 from filestore.meta import contents, uploads
 from filestore.meta.accounts import POOL_ID, hold
@@ -23,6 +24,7 @@ from filestore.model import (
     Cause,
     ExpectedDigest,
     Protocol,
+    UploadPart,
     UploadState,
 )
 from filestore.names import Name, parse_name, parse_path
@@ -58,6 +60,9 @@ class Request:
 
     ``guard`` is asked in the transaction that begins and in the one that completes. ``waits``:
     reaching its length does not complete the upload; a request that says so does.
+    ``parts`` are the partial uploads of a final one, in order.
+    Of a partial one name and folder count for nothing. ``idempotency_key`` is made by
+    :mod:`filestore.acts.repeated`.
     """
 
     group_id: str
@@ -72,6 +77,30 @@ class Request:
     expected: ExpectedDigest = ExpectedDigest()
     guard: Guard | None = None
     waits: bool = False
+    part: UploadPart | None = None
+    raw_concat: str | None = None
+    parts: Sequence[str] = ()
+    idempotency_key: str | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a partial upload, which no file comes of by itself."""
+        return self.part is UploadPart.PARTIAL
+
+
+async def begun_before(tx: Tx, request: Request) -> Upload | None:
+    """What this user began under the same key and what did not end without a file, its row
+    locked; None: nothing.
+
+    :raises IdempotencyMismatch: it was another upload.
+    """
+    if request.idempotency_key is None:
+        return None
+    found = await uploads.lock_by_key(tx, request.user_id, request.idempotency_key)
+    if found is None:
+        return None
+    check_same(found, request)
+    return None if await expire_if_due(tx, found) else found
 
 
 def mismatch_of_nothing(expected: ExpectedDigest) -> tuple[str, bytes, bytes] | None:
@@ -108,7 +137,7 @@ async def declare_length(tx: Tx, actor: Actor, upload: Upload, length: int, limi
         )
     if (refused := too_large(length, limits)) is not None:
         raise refused
-    pool_id = await _reserve_exactly(tx, actor, upload, length)
+    pool_id = await reserve_exactly(tx, actor, upload, length)
     await uploads.change(tx, upload, {"length": length, "reserved": length, "pool_id": pool_id})
 
 
@@ -144,7 +173,7 @@ async def reserve_on(tx: Tx, actor: Actor, upload: Upload, end: int, limits: Lim
         raise LengthExceeded(expected=limits.max_size, got=end)
     if end <= upload.reserved:
         return upload.reserved
-    pool_id = await _reserve_exactly(tx, actor, upload, end)
+    pool_id = await reserve_exactly(tx, actor, upload, end)
     await uploads.change(tx, upload, {"reserved": end, "pool_id": pool_id})
     return end
 
@@ -205,7 +234,8 @@ async def end(
 ) -> None:
     """Ends an open upload without a file: its reservation is released, its content goes.
 
-    The upload is locked and open. The epoch is raised, so whoever still holds it is fenced.
+    The upload is locked and open. The epoch is raised, so whoever still holds it is fenced. Its
+    key may begin another one.
     """
     await book_upload(
         tx,
@@ -226,6 +256,7 @@ async def end(
             "reserved_files": 0,
             "epoch": upload.epoch + 1,
             "holder_id": None,
+            "idempotency_key": None,
         },
     )
     await audit(
@@ -242,7 +273,7 @@ async def expire_if_due(tx: Tx, upload: Upload) -> bool:
     return False
 
 
-async def _reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> str | None:
+async def reserve_exactly(tx: Tx, actor: Actor, upload: Upload, size: int) -> str | None:
     """Reserves what is missing, or gives back what is too much, whatever the limit is now.
 
     The pool that holds the reservation from now on, if one does: an upload whose length was not

@@ -29,7 +29,8 @@ from filestore.http import (
     webhooks,
 )
 from filestore.http.call import Services
-from filestore.http.connection import METRICS
+from filestore.http.connection import CORS, METRICS
+from filestore.http.cors import Cors
 from filestore.http.middleware import make_guard, stamp
 from filestore.http.openapi import DOCUMENT, encode
 from filestore.http.routing import Access, Route, mount
@@ -55,8 +56,11 @@ def all_routes(settings: Settings) -> tuple[Route, ...]:
 def make_application(services: Services) -> web.Application:
     """The application, ready for ``http.connection.make_runner``."""
     routes = all_routes(services.settings)
-    app = web.Application(middlewares=[make_guard(services)])
+    cors = Cors(services.settings.server.cors_origins, routes)
+    app = web.Application(middlewares=[make_guard(services, cors)])
     app.on_response_prepare.append(stamp)
+    app.on_response_prepare.append(cors.stamp)
+    app[CORS] = cors
     app[DOCUMENT] = encode(routes)
     app[METRICS] = services.metrics
     app[health.WHOLE] = health.WholeService(services)

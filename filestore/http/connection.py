@@ -8,6 +8,7 @@ Both are changed here, on the one seam where aiohttp makes connections.
 import asyncio
 import contextlib
 import fcntl
+import re
 import struct
 import termios
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from filestore.errors import Busy, FilestoreError
+from filestore.http.cors import Cors
 from filestore.http.middleware import TUS_RESUMABLE
+from filestore.http.override import overriding
 from filestore.http.problems import from_aiohttp, problem_response
 from filestore.http.unreadable import from_parser
 from filestore.ids import new_id
@@ -45,6 +48,9 @@ WRITE_SIZE: Final = 64 * KIB
 """Bytes of an answer that a client must take within ``server.write_timeout_s``."""
 
 METRICS: Final = web.AppKey("metrics", Metrics)
+CORS: Final = web.AppKey("cors", Cors)
+
+_ORIGIN: Final = re.compile(rb"(?:^|\n)origin:[ \t]*([!-~]+)[ \t]*\r", re.IGNORECASE)
 
 
 def set_window(
@@ -89,6 +95,7 @@ class Connection(RequestHandler):
     """
 
     __slots__ = (
+        "_cors",
         "_head",
         "_header_timer",
         "_is_counted",
@@ -100,9 +107,16 @@ class Connection(RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, *, limits: Limits, metrics: Metrics | None, **options: Any
+        self,
+        manager: web.Server,
+        *,
+        limits: Limits,
+        metrics: Metrics | None,
+        cors: Cors | None,
+        **options: Any,
     ) -> None:
         super().__init__(manager, **options)
+        self._cors = cors
         self._limits = limits
         self._metrics = metrics
         self._header_timer: asyncio.TimerHandle | None = None
@@ -224,6 +238,8 @@ class Connection(RequestHandler):
             raise ConnectionResetError("the answer was begun and cannot be finished")
         request_id = new_id("req")
         response = _problem(from_parser(status, exc, self._head, request_id=request_id), request_id)
+        if self._cors is not None and (found := _ORIGIN.search(self._head)):
+            response.headers.update(self._cors.headers(found[1].decode("ascii")))
         response.force_close()
         return response
 
@@ -252,10 +268,10 @@ class Runner(web.AppRunner):
         plain = await super()._make_server()
         return _Server(
             _complete(plain.request_handler),
-            request_factory=plain.request_factory,
+            request_factory=overriding(plain.request_factory),
             handler_cancellation=plain.handler_cancellation,
             loop=asyncio.get_running_loop(),
-            **{**plain._kwargs, "metrics": self.app.get(METRICS)},
+            **{**plain._kwargs, "metrics": self.app.get(METRICS), "cors": self.app.get(CORS)},
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from filestore.errors import CATALOG
+from filestore.transfer.checksums import ALGORITHMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,21 @@ HEADERS: Final[dict[str, Header]] = {
         _TEXT,
     ),
     "Upload-Checksum": Header(
-        "`sha1` or `sha256`, a space, and the digest of the body in base64; a body that does not"
-        " have it is discarded (460).",
+        f"One of {', '.join(f'`{name}`' for name in ALGORITHMS)}, a space, and the digest of the"
+        " body in base64 (`crc32`: that of zlib, 4 bytes, the most significant first); a body that"
+        " does not have it is discarded (460).",
+        _TEXT,
+    ),
+    "Upload-Concat": Header(
+        "`partial`: a part of a file, which appears nowhere. `final;` and the addresses of partial"
+        " uploads of the same user in the same group, absolute or from the root of the host, with"
+        " blanks between: the file that they make in this order.",
+        _TEXT,
+    ),
+    "Idempotency-Key": Header(
+        "1 to 200 characters. The same creation with the same key of the same user is answered with"
+        " the upload that the first one began; another one is refused (422). A final upload"
+        " without a key has one made of Upload-Concat and Upload-Metadata.",
         _TEXT,
     ),
     "Location": Header("The address of what was created.", _TEXT),

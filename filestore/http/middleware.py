@@ -14,8 +14,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from filestore.errors import BadHeader, CodedBody, FilestoreError, Internal
-from filestore.http.call import FIELDS, REQUEST_ID, ROUTE, Services
+from filestore.http import override
+from filestore.http.call import FIELDS, REQUEST_ID, ROUTE, Services, no_content
+from filestore.http.cors import Cors
 from filestore.http.ietf_fields import spoken
+from filestore.http.override import UPLOAD_PATH
 from filestore.http.problems import client_gone, from_aiohttp, problem_response
 from filestore.ids import new_id
 
@@ -31,16 +34,15 @@ _SINGLE: Final = frozenset(
     {
         *("authorization", "content-length", "content-type", "content-encoding", "host"),
         *("expect", "range", "x-request-id", "transfer-encoding"),
+        *("origin", "idempotency-key", override.HEADER.lower()),
     }
 )
 _SINGLE_PREFIXES: Final = ("upload-", "tus-", "if-")
 """Headers that come once or not at all: of two, somebody would read the other one.
 Source: RFC 9110, section 5.3; "If-" is stricter than the RFC, which allows lists in parts."""
 
-_UPLOAD_PATH: Final = re.compile(r"/api/v1/(?:groups/[^/]+/)?uploads(?:/|$)")
 
-
-def make_guard(services: Services) -> Middleware:
+def make_guard(services: Services, cors: Cors) -> Middleware:
     """The middleware around all routes, also around the router's own 404 and 405."""
 
     @web.middleware
@@ -52,7 +54,7 @@ def make_guard(services: Services) -> Middleware:
             structlog.contextvars.bound_contextvars(request_id=request_id),
             services.metrics.requests_running.track_inprogress(),
         ):
-            response = await _answer(request, handler)
+            response = await _answer(request, handler, cors)
             if not request.content.is_eof() and request.body_exists:
                 response.force_close()  # else the client would have to send it all, for nothing
             _record(services, request, response, time.perf_counter() - began)
@@ -72,6 +74,8 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
         headers.setdefault(name, value)
     if request.method != "OPTIONS" and is_tus(request):
         headers["Tus-Resumable"] = TUS_RESUMABLE
+    if request.method == "HEAD" and override.OVERRIDDEN in request:
+        headers["Content-Length"] = "0"  # its client sent POST, and waits for a body else
 
 
 def is_tus(request: web.Request) -> bool:
@@ -79,16 +83,18 @@ def is_tus(request: web.Request) -> bool:
     if spoken(request.headers) is not None:
         return False
     route = request.get(ROUTE)
-    return (route is not None and route.tus) or bool(_UPLOAD_PATH.match(request.rel_url.raw_path))
+    return (route is not None and route.tus) or bool(UPLOAD_PATH.match(request.rel_url.raw_path))
 
 
 def _accept_id(given: str) -> str:
     return given if _REQUEST_ID.fullmatch(given) else new_id("req")
 
 
-async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: _Handler, cors: Cors) -> web.StreamResponse:
     try:
         _check_headers(request)
+        if cors.answers(request):
+            return no_content()
         return await handler(request)
     except FilestoreError as err:
         error = err
@@ -130,7 +136,8 @@ def _refuse(request: web.Request, error: FilestoreError) -> web.StreamResponse:
 def _check_headers(request: web.Request) -> None:
     """Refuses headers that two readers could read in two ways, and coded bodies.
 
-    :raises BadHeader: one that must be single is not, or Expect asks for something unknown.
+    :raises BadHeader: one that must be single is not, Expect asks for something unknown, or a
+        method is to stand for another one that cannot.
     :raises CodedBody: the bytes that count would not be the bytes that arrive.
     """
     seen: set[str] = set()
@@ -140,6 +147,10 @@ def _check_headers(request: web.Request) -> None:
         if lowered in seen and (lowered in _SINGLE or lowered.startswith(_SINGLE_PREFIXES)):
             raise BadHeader(header=name, reason="it is given more than once")
         seen.add(lowered)
+    if override.HEADER in request.headers and override.OVERRIDDEN not in request:
+        meant = " or ".join(override.METHODS)
+        reason = f"only a POST to the address of an upload can stand for {meant}"
+        raise BadHeader(header=override.HEADER, reason=reason)
     expected = request.headers.get("Expect", "100-continue").strip().lower()
     if expected != "100-continue":
         raise BadHeader(header="Expect", reason="only 100-continue can be expected")

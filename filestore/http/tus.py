@@ -7,12 +7,13 @@ Source: tus 1.0.0, core protocol and the extensions in ``tus_headers.EXTENSIONS`
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 
 from aiohttp import web
 
+from filestore.acts.repeated import final_key
 from filestore.acts.upload_access import upload_to_continue, upload_to_end
 from filestore.acts.uploads import Request
 from filestore.errors import (
@@ -20,6 +21,7 @@ from filestore.errors import (
     BadMediaType,
     ChecksumMismatch,
     FilestoreError,
+    FinalUpload,
     LengthExceeded,
     TooLarge,
     UploadGone,
@@ -31,8 +33,8 @@ from filestore.http.groups import ONE
 from filestore.http.media_guess import guess_media_type
 from filestore.http.media_types import essence, parse_media_type
 from filestore.http.routing import Access, Route
+from filestore.http.tus_concat import Concat, parse_concat
 from filestore.http.tus_headers import (
-    ALGORITHMS,
     BODY_TYPE,
     EXTENSIONS,
     VERSION,
@@ -40,14 +42,15 @@ from filestore.http.tus_headers import (
     metadata_digest,
     metadata_text,
     parse_checksum,
+    parse_key,
     parse_length,
     parse_metadata,
     parse_number,
 )
 from filestore.meta.uploads import Upload
-from filestore.model import ExpectedDigest, Protocol
+from filestore.model import ExpectedDigest, Protocol, UploadPart
 from filestore.names import parse_name, parse_path
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import ALGORITHMS, Checksum
 from filestore.transfer.service import Piece
 
 COLLECTION = ONE + "/uploads"
@@ -78,22 +81,47 @@ async def _options(call: Call) -> web.Response:
 async def _create(call: Call) -> web.Response:
     headers = call.request.headers
     check_version(headers.get("Tus-Resumable"))
-    if "Upload-Concat" in headers:
-        raise BadHeader(header="Upload-Concat", reason="concatenation is not supported")
+    concat = parse_concat(headers, call.request.rel_url)
+    if concat is not None and concat.part is UploadPart.FINAL:
+        return await _concatenate(call, concat)
     length = parse_length(headers)
-    request = _request(call, length)
+    request = _request(call, length, concat)
     first = await _first_piece(call, length)
     upload = await call.services.transfers.begin(call.actor, request)
+    if request.idempotency_key is not None:  # it may be one that somebody is at work on
+        upload = await call.services.transfers.status(upload.id)
     if first is not None:
         upload = await _take_first(call, upload, first)
-    response = web.Response(status=201, headers=_progress(upload))
-    response.headers["Location"] = call.locate(f"{UPLOADS}/{upload.id}")
-    if first is None:
+    response = _created(call, upload)
+    if first is None and request.idempotency_key is None:
         del response.headers["Upload-Offset"]
     return response
 
 
-def _request(call: Call, length: int | None) -> Request:
+async def _concatenate(call: Call, concat: Concat) -> web.Response:
+    """A file of partial uploads. Only then is it answered: a final upload takes no bytes."""
+    headers = call.request.headers
+    if essence(headers.get("Content-Type", "")) == BODY_TYPE and call.request.body_exists:
+        raise FinalUpload()
+    if (checksum := parse_checksum(headers)) is not None:
+        checksum.check_nothing()
+    if "Upload-Defer-Length" in headers:
+        raise BadHeader(header="Upload-Defer-Length", reason="the parts say the length")
+    request = _request(call, parse_length(headers) if "Upload-Length" in headers else None, concat)
+    if request.idempotency_key is None:
+        key = final_key(request.group_id, concat.raw, request.raw_metadata)
+        request = replace(request, idempotency_key=key)
+    upload = await call.services.transfers.concatenate(call.actor, request)
+    return _created(call, upload)
+
+
+def _created(call: Call, upload: Upload) -> web.Response:
+    response = web.Response(status=201, headers=_progress(upload))
+    response.headers["Location"] = call.locate(f"{UPLOADS}/{upload.id}")
+    return response
+
+
+def _request(call: Call, length: int | None, concat: Concat | None) -> Request:
     """The upload that the headers ask for.
 
     :raises BadHeader: a header is wrong.
@@ -101,18 +129,26 @@ def _request(call: Call, length: int | None) -> Request:
     """
     raw = call.request.headers.get("Upload-Metadata")
     found = parse_metadata(raw or "")
-    name = metadata_text(found, "filename") or metadata_text(found, "name")
-    mime = metadata_text(found, "filetype") or guess_media_type(name or "")
-    return Request(
+    request = Request(
         group_id=call.group.id,
         domain_id=call.group.domain_id,
         user_id=call.principal.user_id,
         protocol=Protocol.TUS,
         length=length,
+        raw_metadata=raw or None,
+        idempotency_key=parse_key(call.request.headers),
+    )
+    if concat is not None:
+        request = replace(request, part=concat.part, raw_concat=concat.raw, parts=concat.parts)
+        if concat.part is UploadPart.PARTIAL:
+            return request  # its metadata is kept, and means nothing: the file has its own
+    name = metadata_text(found, "filename") or metadata_text(found, "name")
+    mime = metadata_text(found, "filetype") or guess_media_type(name or "")
+    return replace(
+        request,
         folder=parse_path(metadata_text(found, "path") or ""),
         name=None if name is None else parse_name(name),
         mime=parse_media_type("Upload-Metadata", mime),
-        raw_metadata=raw or None,
         expected=ExpectedDigest(
             blake3=metadata_digest(found, "blake3"), sha256=metadata_digest(found, "sha256")
         ),
@@ -145,8 +181,11 @@ async def _first_piece(call: Call, length: int | None) -> _Begun | None:
 
 
 async def _take_first(call: Call, upload: Upload, first: _Begun) -> Upload:
-    """Takes the body of a creation. The upload stays if the client can go on with it."""
-    if not upload.is_open:
+    """Takes the body of a creation. The upload stays if the client can go on with it.
+
+    One that has bytes already was begun by the same request before: its answer says how many.
+    """
+    if not upload.is_open or upload.offset > 0:
         return upload
     transfers = call.services.transfers
     piece = Piece(0, first.body, announced=first.body.announced, checksum=first.checksum)
@@ -169,7 +208,9 @@ async def _head(call: Call) -> web.Response:
         protocol=Protocol.TUS,
     )
     found = await call.services.db.read(look)
-    upload = await call.services.transfers.status(found.id)
+    upload = found
+    if not _is_being_built(found):  # whoever builds it is not to be disturbed
+        upload = await call.services.transfers.status(found.id)
     response = web.Response(status=200, headers=_progress(upload))
     if upload.length is None:
         response.headers["Upload-Defer-Length"] = "1"
@@ -177,7 +218,16 @@ async def _head(call: Call) -> web.Response:
         response.headers["Upload-Length"] = str(upload.length)
     if upload.raw_metadata is not None:
         response.headers["Upload-Metadata"] = upload.raw_metadata
+    if upload.raw_concat is not None:
+        response.headers["Upload-Concat"] = upload.raw_concat
+    if _is_being_built(upload):
+        del response.headers["Upload-Offset"]
     return response
+
+
+def _is_being_built(upload: Upload) -> bool:
+    """Whether it is a final upload that is no file yet: nobody can say its offset."""
+    return upload.part is UploadPart.FINAL and upload.is_open and not upload.is_due
 
 
 async def _append(call: Call) -> web.Response:
@@ -190,6 +240,8 @@ async def _append(call: Call) -> web.Response:
         protocol=Protocol.TUS,
     )
     upload = await call.services.db.read(look)
+    if upload.part is UploadPart.FINAL:
+        raise FinalUpload()
     given = headers.get("Content-Type", "")
     if essence(given) != BODY_TYPE:
         raise BadMediaType(expected=BODY_TYPE, got=given or "nothing")
@@ -215,9 +267,10 @@ async def _terminate(call: Call) -> web.Response:
 
 
 def _progress(upload: Upload) -> dict[str, str]:
-    """How far the upload is, and until when it can go on; a finished one does not expire."""
+    """How far the upload is, and until when it can go on; a finished one does not expire, but a
+    partial one does."""
     headers = {"Upload-Offset": str(upload.offset), "Cache-Control": "no-store"}
-    if upload.is_open:
+    if upload.is_open and upload.part is not UploadPart.FINAL:
         headers["Upload-Expires"] = formatdate(upload.expires_at // 1_000_000, usegmt=True)
     return headers
 
@@ -239,7 +292,10 @@ ROUTES = (
         responses={201: None},
         tus=True,
         required_headers=("Tus-Resumable",),
-        headers=("Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Checksum"),
+        headers=(
+            *("Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Checksum"),
+            *("Upload-Concat", "Idempotency-Key"),
+        ),
         answer_headers=("Location", *_PROGRESS),
         refuses=(*WRITING, 412, 415, 460),
     ),
@@ -262,7 +318,10 @@ ROUTES = (
         responses={200: None},
         tus=True,
         required_headers=("Tus-Resumable",),
-        answer_headers=(*_PROGRESS, "Upload-Length", "Upload-Defer-Length", "Upload-Metadata"),
+        answer_headers=(
+            *(*_PROGRESS, "Upload-Length", "Upload-Defer-Length", "Upload-Metadata"),
+            "Upload-Concat",
+        ),
         refuses=(410, 412, 423),
     ),
     Route(

@@ -6,16 +6,16 @@ Source: tus 1.0.0, the sections named below.
 """
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final
 
 from multidict import MultiMapping
 
+from filestore.acts.repeated import client_key
 from filestore.errors import BadHeader, TusVersion
 from filestore.model import MAX_INT
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import ALGORITHMS, Checksum, digest_size
 
 VERSION: Final = "1.0.0"
 
@@ -26,17 +26,17 @@ EXTENSIONS: Final = (
     "termination",
     "expiration",
     "checksum",
+    "concatenation",
 )
 """What OPTIONS advertises: exactly what is built."""
-
-ALGORITHMS: Final = ("sha1", "sha256")
-"""Of Upload-Checksum, as :mod:`hashlib` names them too. tus requires sha1."""
 
 BODY_TYPE: Final = "application/offset+octet-stream"
 
 _NUMBER: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _KEY: Final = re.compile(r"[!-+\--~]+", re.ASCII)
 _CHECKSUM: Final = re.compile(r"([^ ]+) ([A-Za-z0-9+/]+={0,2})", re.ASCII)
+
+_KEY_OF_REQUEST: Final = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?", re.ASCII)
 
 _MAX_METADATA: Final = 16 * 1024
 """Characters of Upload-Metadata: a path of 4,096 bytes and a name in base64, and as much again."""
@@ -80,6 +80,22 @@ def parse_length(headers: Mapping[str, str]) -> int | None:
     if defer != "1":
         raise BadHeader(header="Upload-Defer-Length", reason="only 1 is allowed")
     return None
+
+
+def parse_key(headers: Mapping[str, str]) -> str | None:
+    """The key that makes a creation safe to repeat, as it was sent; None: the client has none.
+
+    Source: draft-ietf-httpapi-idempotency-key-header, section 2; it is not read as a structured
+    field, so the quotes that the draft asks for belong to the key.
+
+    :raises BadHeader: not 1 to 200 characters of ASCII that can be seen.
+    """
+    given = headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    if not _KEY_OF_REQUEST.fullmatch(given):
+        raise BadHeader(header="Idempotency-Key", reason="it is not 1 to 200 characters of ASCII")
+    return client_key(given)
 
 
 def parse_metadata(value: str) -> dict[str, bytes]:
@@ -151,7 +167,7 @@ def parse_checksum(headers: MultiMapping[str]) -> Checksum | None:
         digest = base64.b64decode(encoded, validate=True)
     except ValueError as err:
         raise BadHeader(header="Upload-Checksum", reason="the digest is not base64") from err
-    if len(digest) != hashlib.new(algorithm).digest_size:
+    if len(digest) != digest_size(algorithm):
         raise BadHeader(header="Upload-Checksum", reason=f"it is no digest of {algorithm}")
     return Checksum(algorithm, digest)
 

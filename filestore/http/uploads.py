@@ -14,13 +14,15 @@ from filestore.model import format_instant
 
 
 class UploadAnswer(Answer):
-    """A running upload. ``length`` is null while the client has not said it."""
+    """A running upload. ``length`` is null while the client has not said it. ``part`` is
+    ``partial`` or ``final`` for those of a concatenation, else null."""
 
     id: str
     user_id: str
     user: str
     path: str
     protocol: str
+    part: str | None
     offset: int
     length: int | None
     reserved: int
@@ -36,6 +38,7 @@ class UploadAnswer(Answer):
             user=running.user,
             path=running.path,
             protocol=upload.protocol,
+            part=upload.part,
             offset=upload.offset,
             length=upload.length,
             reserved=upload.reserved,

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from filestore.errors import NotFound, UploadGone, UploadTakenOver
 from filestore.meta.database import Tx
+from filestore.meta.plans import among
 from filestore.meta.tables import contents, now_us, uploads
-from filestore.model import ExpectedDigest, Protocol, UploadState
+from filestore.model import ExpectedDigest, Protocol, UploadPart, UploadState
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Upload:
     created_at: int
     expires_at: int
     expires_cap_at: int
+    part: UploadPart | None
+    raw_concat: str | None
+    idempotency_key: str | None
     now: int
     domain_id: str | None
     reserved_files: int
@@ -51,6 +55,11 @@ class Upload:
     @property
     def is_open(self) -> bool:
         return self.state is UploadState.OPEN
+
+    @property
+    def is_whole_part(self) -> bool:
+        """A partial upload that has all its bytes: it stays open, waits for finals, may expire."""
+        return self.is_open and self.part is UploadPart.PARTIAL and self.offset == self.length
 
     @property
     def is_due(self) -> bool:
@@ -100,6 +109,9 @@ def _upload(row: Any) -> Upload:
         created_at=row.created_at,
         expires_at=row.expires_at,
         expires_cap_at=row.expires_cap_at,
+        part=None if row.part is None else UploadPart(row.part),
+        raw_concat=row.raw_concat,
+        idempotency_key=row.idempotency_key,
         now=row.now,
         domain_id=row.domain_id,
         reserved_files=row.reserved_files,
@@ -131,6 +143,26 @@ async def find(tx: Tx, upload_id: str) -> Upload | None:
     """The upload as it is now, without a lock."""
     row = (await tx.execute(_FIND, {"of_id": upload_id})).one_or_none()
     return None if row is None else _upload(row)
+
+
+async def lock_by_key(tx: Tx, user_id: str, key: str) -> Upload | None:
+    """The user's upload that was begun under this key, its row locked; None: there is none."""
+    mine = sa.and_(uploads.c.user_id == user_id, uploads.c.idempotency_key == key)
+    row = (await tx.execute(_SELECT.where(mine).with_for_update(of=uploads))).one_or_none()
+    return None if row is None else _upload(row)
+
+
+async def lock_all(tx: Tx, upload_ids: Collection[str]) -> dict[str, Upload]:
+    """Those of the uploads that there are, by id; their rows are locked in that order."""
+    statement = _SELECT.where(among(uploads.c.id, sorted(upload_ids))).order_by(uploads.c.id)
+    rows = await tx.execute(statement.with_for_update(of=uploads))
+    return {row.id: _upload(row) for row in rows}
+
+
+async def find_all(tx: Tx, upload_ids: Collection[str]) -> dict[str, Upload]:
+    """Those of the uploads that there are, by id, without a lock."""
+    rows = await tx.execute(_SELECT.where(among(uploads.c.id, sorted(upload_ids))))
+    return {row.id: _upload(row) for row in rows}
 
 
 async def lock(tx: Tx, upload_id: str) -> Upload:
@@ -219,15 +251,24 @@ async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) 
     return len(ids)
 
 
+def _is_running() -> sa.ColumnElement[bool]:
+    """That an upload is open, and no partial one that is whole and whose reservation a final one
+    has taken over. Never NULL, also for what is no part."""
+    is_whole = sa.and_(uploads.c.length > 0, uploads.c.byte_offset == uploads.c.length)
+    is_part = sa.func.coalesce(uploads.c.part, "") == UploadPart.PARTIAL
+    is_used_part = sa.and_(is_part, is_whole, uploads.c.reserved == 0)
+    return sa.and_(uploads.c.state == UploadState.OPEN, ~is_used_part)
+
+
 _COUNT_OPEN: Final = (
     sa.select(sa.func.count())
     .select_from(uploads)
-    .where(uploads.c.state == UploadState.OPEN, uploads.c.group_id == sa.bindparam("of_group"))
+    .where(_is_running(), uploads.c.group_id == sa.bindparam("of_group"))
 )
 _COUNT_OPEN_BY: Final = (
     sa.select(uploads.c.user_id, sa.func.count().label("n"))
     .where(
-        uploads.c.state == UploadState.OPEN,
+        _is_running(),
         uploads.c.user_id.in_(sa.bindparam("users", expanding=True)),
     )
     .group_by(uploads.c.user_id)
@@ -235,14 +276,25 @@ _COUNT_OPEN_BY: Final = (
 
 
 async def count_open(tx: Tx, group_id: str) -> int:
-    """How many uploads run in a group."""
+    """How many uploads run in a group; not those that are part of a file already: clients leave
+    them to expire."""
     return int(await tx.scalar(_COUNT_OPEN, {"of_group": group_id}) or 0)
 
 
 async def count_open_by(tx: Tx, user_ids: Collection[str]) -> dict[str, int]:
-    """How many uploads run by each of these users who have any."""
+    """:func:`count_open` for each of these users who have any."""
     rows = await tx.execute(_COUNT_OPEN_BY, {"users": sorted(user_ids)})
     return {row.user_id: row.n for row in rows}
+
+
+async def count_finals(tx: Tx, user_id: str) -> int:
+    """How many final uploads of a user are not done."""
+    statement = sa.select(sa.func.count()).where(
+        uploads.c.user_id == user_id,
+        uploads.c.state == UploadState.OPEN,
+        uploads.c.part == UploadPart.FINAL,
+    )
+    return int(await tx.scalar(statement) or 0)
 
 
 async def list_open(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list[Upload]:

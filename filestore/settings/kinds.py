@@ -132,6 +132,21 @@ def _network(text: str) -> str:
         raise ValueError(reason) from None
 
 
+def _origins(value: object) -> object:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return parts
+    return tuple(_checked_origin(str(part).strip()) for part in parts)
+
+
+def _checked_origin(text: str) -> str:
+    parts = urlsplit(text)
+    is_bare = text == f"{parts.scheme}://{parts.netloc}" and not parts.username
+    if text != "*" and not (parts.scheme in ("http", "https") and parts.hostname and is_bare):
+        raise ValueError(f"{text!r} is neither * nor http:// or https:// with a host alone")
+    return text
+
+
 _SIZE_VALIDATOR: Final = BeforeValidator(_size)
 
 Size = Annotated[int, _SIZE_VALIDATOR]
@@ -140,3 +155,4 @@ HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 DatabaseUrl = Annotated[str, BeforeValidator(_database_url)]
 BlocksUrl = Annotated[str, BeforeValidator(_blocks_url)]
 Networks = Annotated[tuple[str, ...], BeforeValidator(_networks)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]

@@ -12,6 +12,7 @@ from filestore.settings.kinds import (
     HttpUrl,
     Listen,
     Networks,
+    Origins,
     Size,
     setting,
     split_listen,
@@ -125,6 +126,13 @@ class Server(Section):
         allowed="a list of addresses or networks; in the environment separated by commas",
         example='["127.0.0.1/32", "::1/128"]',
         why="anybody can send these headers",
+    )
+    cors_origins: Origins = setting(
+        (),
+        "Origins whose pages may use the service from a browser; * allows all of them.",
+        allowed="a list of origins or *; in the environment separated by commas",
+        example='["https://app.example.org"]',
+        why="pages of the service itself need none; the token stays what opens everything",
     )
 
     @property

@@ -11,12 +11,13 @@ import contextlib
 from functools import partial
 
 from filestore.acts import uploads as acts
+from filestore.acts.concatenating import finish_part
 from filestore.errors import DigestMismatch, UploadGone, UploadTakenOver, Verifying
 from filestore.failpoints import reached
 from filestore.meta import blocks, contents, uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
-from filestore.model import Actor, UploadState
+from filestore.model import Actor, UploadPart, UploadState
 from filestore.transfer.digests import Chase
 from filestore.transfer.engine import Engine
 from filestore.transfer.placing import Placement
@@ -132,6 +133,10 @@ class Committer:
     async def _complete(self, size: int, blake3: bytes | None, tx: Tx, upload: Upload) -> None:
         if self._guard is not None:
             await self._guard(tx)
+        if upload.part is UploadPart.PARTIAL:
+            limits = self._engine.limits
+            await finish_part(tx, self._actor, upload, size=size, limits=limits)
+            return
         await acts.complete(tx, self._actor, upload, size=size, blake3=blake3)
 
     async def _remove_staged(self, tx: Tx) -> None:

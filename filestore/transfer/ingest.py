@@ -10,17 +10,14 @@ is kept: the bytes behind the last cut are stored as the provisional tail (:mod:
 """
 
 import asyncio
-import hmac
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from hashlib import new as new_hash
 
 from filestore.acts import uploads as acts
 from filestore.errors import (
-    ChecksumMismatch,
     FilestoreError,
     LengthExceeded,
     QuotaExceeded,
@@ -31,6 +28,7 @@ from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
 from filestore.model import Actor, ChunkerParams
 from filestore.transfer.budget import Grant
+from filestore.transfer.checksums import Checksum as Checksum
 from filestore.transfer.committing import Committer
 from filestore.transfer.engine import Engine
 from filestore.transfer.placing import Placement
@@ -39,23 +37,6 @@ from filestore.transfer.recording import Row
 from filestore.transfer.slicing import Slicer
 from filestore.transfer.source import ByteSource, End
 from filestore_chunker import FileHasher
-
-
-@dataclass(frozen=True, slots=True)
-class Checksum:
-    """What the body of one request must hash to; ``algorithm`` as :mod:`hashlib` names it."""
-
-    algorithm: str
-    digest: bytes
-
-    def check(self, digest: bytes) -> None:
-        """:raises ChecksumMismatch: the body hashes to ``digest``, which is another one."""
-        if not hmac.compare_digest(digest, self.digest):
-            raise ChecksumMismatch(algorithm=self.algorithm)
-
-    def check_nothing(self) -> None:
-        """:meth:`check` for a body without any bytes."""
-        self.check(new_hash(self.algorithm).digest())
 
 
 class Completion(StrEnum):

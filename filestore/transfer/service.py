@@ -1,16 +1,21 @@
 """Uploads as the protocols see them: begin, append, ask, end; one session for all of them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
+
+from sqlalchemy.exc import IntegrityError
 
 from filestore.acts import uploads as acts
 from filestore.acts.beginning import Wish
+from filestore.acts.concatenating import begin_final
 from filestore.errors import (
     BadRequest,
     DatabaseUnavailable,
     DigestMismatch,
+    FinalUpload,
     LengthExceeded,
     LengthMismatch,
     NotFound,
@@ -22,14 +27,20 @@ from filestore.errors import (
 )
 from filestore.failpoints import reached
 from filestore.meta import blocks, contents, uploads
-from filestore.meta.database import Tx
+from filestore.meta.database import Tx, violates
 from filestore.meta.uploads import Upload
-from filestore.model import Actor, ChunkerParams, ExpectedDigest, UploadState
+from filestore.model import Actor, ChunkerParams, ExpectedDigest, UploadPart, UploadState
 from filestore.transfer.admitting import Admitting
+from filestore.transfer.checksums import Checksum
+from filestore.transfer.concatenating import Concatenation
 from filestore.transfer.engine import Engine
 from filestore.transfer.holders import Holders, Turn
-from filestore.transfer.ingest import Checksum, Completion, Ingest
+from filestore.transfer.ingest import Completion, Ingest
 from filestore.transfer.source import ByteSource, End
+
+_KEY_ATTEMPTS: Final = 3
+"""Tries of a creation with a key: the second finds what was first, the third what came behind
+one that has ended meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +66,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
+    """``is_over``: the upload takes no more bytes, and its epoch is what it was."""
+
     upload: Upload
     tail: list[tuple[int, int]]
     params: ChunkerParams
+    is_over: bool = False
 
 
 class Transfers:
@@ -81,9 +95,74 @@ class Transfers:
         if request.length == 0 and not request.waits and wrong is not None:
             algorithm, wanted, got = wrong
             raise DigestMismatch(algorithm=algorithm, expected=wanted.hex(), got=got.hex())
-        upload = await self._admitting.begin(Wish(actor, request))
+        upload = await self._begun(request, partial(self._admitting.begin, Wish(actor, request)))
         reached("upload.created")
         return upload
+
+    async def concatenate(self, actor: Actor, request: acts.Request) -> Upload:
+        """The final upload of ``request.parts``, done: a file. Asked again, it goes on where it
+        stood, or is given as it is.
+
+        :raises BadHeader, TooLarge, QuotaExceeded, TooMany, Conflict: nothing was created.
+        :raises IdempotencyMismatch: the key began another upload.
+        :raises Verifying: repeat; the digest that is expected is still being computed.
+        :raises DigestMismatch, TailLost: the upload has failed; the parts are what they were.
+        :raises UploadTakenOver: the same request came again and goes on with it.
+        :raises Stopping: repeat; what is built so far is kept.
+        """
+        act = partial(
+            begin_final,
+            actor=actor,
+            request=request,
+            params=self._params,
+            limits=self._engine.limits,
+        )
+        upload = await self._begun(request, partial(self._engine.db.transact, act))
+        reached("concat.begun")
+        if not upload.is_open:
+            return upload
+        async with self._holders.turn(upload.id) as turn:
+            upload = await self._engine.db.transact(partial(self._hold_final, upload.id))
+            if not upload.is_open:
+                return _present(upload)
+            concatenation = Concatenation(self._engine, actor, upload, request.parts)
+            turn.on_ask(concatenation.leave)
+            if self._is_stopping:
+                concatenation.leave()
+            try:
+                await concatenation.run()
+            finally:
+                await self._let_go(upload)
+        if not concatenation.is_done:
+            raise Stopping(retry_after_s=2) if self._is_stopping else UploadTakenOver()
+        return await self.find(upload.id)
+
+    async def _begun(self, request: acts.Request, begin: Callable[[], Awaitable[Upload]]) -> Upload:
+        """What was begun under the request's key already, else what ``begin`` begins now.
+
+        When another request with the same key is first at the same moment, the next look finds
+        what that one began.
+        """
+        if request.idempotency_key is None:
+            return await begin()
+        look = partial(acts.begun_before, request=request)
+        for _ in range(_KEY_ATTEMPTS):
+            found = await self._engine.db.transact(look)
+            if found is not None:
+                return found
+            try:
+                return await begin()
+            except IntegrityError as err:
+                if not violates(err, "uq_uploads_idempotency_key"):
+                    raise
+        raise DatabaseUnavailable(retry_after_s=5)
+
+    async def _hold_final(self, upload_id: str, tx: Tx) -> Upload:
+        """The final upload under a new epoch, for this process alone to build; or as it ended."""
+        upload = await uploads.lock(tx, upload_id)
+        if upload.is_open and not await acts.expire_if_due(tx, upload):
+            await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
+        return await uploads.lock(tx, upload_id)
 
     async def find(self, upload_id: str) -> Upload:
         """The upload as it is recorded; disturbs nobody.
@@ -111,6 +190,7 @@ class Transfers:
     async def append(self, actor: Actor, upload_id: str, piece: Piece) -> Upload:
         """Takes the bytes; the upload afterwards, done if they were the last.
 
+        :raises FinalUpload: it is put together from others, and takes no bytes.
         :raises OffsetMismatch: they do not begin where the upload stands; nothing is taken.
         :raises LengthExceeded: more bytes than the upload has.
         :raises UploadGone: the upload is over.
@@ -123,7 +203,7 @@ class Transfers:
                 partial(self._take_over, actor, upload_id, piece)
             )
             reached("upload.taken-over")
-            if not claim.upload.is_open:
+            if claim.is_over:
                 return await _replayed(claim.upload, piece)
             try:
                 _check_announced(claim.upload, piece, self._engine.limits.max_size)
@@ -230,10 +310,12 @@ class Transfers:
     async def _take_over(self, actor: Actor, upload_id: str, piece: Piece, tx: Tx) -> _Claim:
         """One transaction: raises the epoch, removes what was staged, reads offset and tail."""
         upload = await uploads.lock(tx, upload_id)
+        if upload.part is UploadPart.FINAL:
+            raise FinalUpload()
         if upload.state is UploadState.DONE or await acts.expire_if_due(tx, upload):
-            return _Claim(await uploads.lock(tx, upload_id), [], self._params)
-        if not upload.is_open:
-            return _Claim(upload, [], self._params)
+            return _Claim(await uploads.lock(tx, upload_id), [], self._params, is_over=True)
+        if not upload.is_open or upload.is_whole_part:
+            return _Claim(upload, [], self._params, is_over=True)
         if piece.offset != upload.offset:
             raise OffsetMismatch(expected=upload.offset, got=piece.offset)
         await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
@@ -265,7 +347,8 @@ class Transfers:
         """Whether its time had run out, so that there was nothing to end any more."""
         upload = await uploads.lock(tx, upload_id)
         if upload.state is UploadState.DONE:
-            await uploads.change(tx, upload, {"state": UploadState.TERMINATED})
+            gone = {"state": UploadState.TERMINATED, "idempotency_key": None}
+            await uploads.change(tx, upload, gone)
             return False
         if await acts.expire_if_due(tx, upload):
             return True

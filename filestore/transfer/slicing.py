@@ -5,13 +5,13 @@ Everything here that touches many bytes runs on a worker thread, one hop a buffe
 
 from collections.abc import Sequence
 from functools import partial
-from hashlib import new as new_hash
 
 from filestore.blocks.port import BlockKey
 from filestore.errors import BlockDamaged, BlockMissing, TailLost
 from filestore.meta import contents
 from filestore.meta.uploads import Upload
 from filestore.model import ChunkerParams
+from filestore.transfer.checksums import ALGORITHMS
 from filestore.transfer.engine import Engine
 from filestore.transfer.recording import Row
 from filestore.transfer.tail import Tail
@@ -43,7 +43,7 @@ class Slicer:
         self.hasher = engine.digests.at(upload.id, upload.offset)
         if upload.offset == 0:
             self.hasher = FileHasher(with_sha256=upload.expected.sha256 is not None)
-        self._body_hash = None if body_algorithm is None else new_hash(body_algorithm)
+        self._body_hash = None if body_algorithm is None else ALGORITHMS[body_algorithm]()
 
     @property
     def held_size(self) -> int:

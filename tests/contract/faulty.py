@@ -59,18 +59,21 @@ class Fault:
 class FaultyStore:
     """Passes everything on, except for the calls in ``plan``. ``calls`` counts all of them.
 
-    A fetch counts as a get. The plan may be changed at any time.
+    A fetch counts as a get; ``put_size`` are the bytes of all objects that were to be put. The
+    plan may be changed at any time.
     """
 
     def __init__(self, inner: Backend, plan: Iterable[Fault] = ()) -> None:
         self.inner = inner
         self.plan = list(plan)
         self.calls: Counter[Operation] = Counter()
+        self.put_size = 0
 
     def __repr__(self) -> str:
         return f"<FaultyStore of {self.inner!r}, {dict(self.calls)}>"
 
     async def put(self, key: BlockKey, parts: Sequence[Buffer]) -> None:
+        self.put_size += sum(memoryview(part).nbytes for part in parts)
         fault = await self._begin("put")
         await self.inner.put(key, parts)
         _end(fault)

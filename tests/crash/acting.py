@@ -1,5 +1,6 @@
 """What clients do, with every acknowledgement written down, and the check of all of them."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -132,6 +133,41 @@ class Acting:
         assert reply.status in (200, 201), (name, reply.status, reply.body)
         self.promises.answered(name)
 
+    async def make_part(self, key: str, material: Material, begin: int, end: int) -> str:
+        """A whole partial upload of these bytes, whatever of it was there before; its path."""
+        headers = tus.TUS | {
+            "Upload-Length": str(end - begin),
+            "Upload-Concat": "partial",
+            "Idempotency-Key": key,
+        }
+        path = f"/api/v1/groups/{self.group}/uploads"
+        made = await self.api.post(path, headers=headers)
+        assert made.status == 201, made.body
+        part, offset = tus.path_of(made), int(made.headers["Upload-Offset"])
+        headers = tus.TUS | {"Upload-Offset": str(offset), "Content-Type": tus.BODY_TYPE}
+        data = material.read(begin + offset, end)
+        reply = await self.api.call("PATCH", part, headers=headers, data=data)
+        assert reply.status == 204, (part, reply.status, reply.body)
+        return part
+
+    async def join(self, name: str, material: Material, parts: list[str]) -> None:
+        """Makes a file of partial uploads; asked again it is the same file."""
+        self.promises.asked(name, [material])
+        filename = base64.b64encode(name.encode()).decode()
+        headers = tus.TUS | {
+            "Upload-Concat": "final;" + " ".join(parts),
+            "Upload-Metadata": f"filename {filename}",
+        }
+        path = f"/api/v1/groups/{self.group}/uploads"
+        reply = await self.api.post(path, headers=headers)
+        assert reply.status == 201, (name, reply.status, reply.body)
+        self.promises.answered(name)
+
+    async def drop_part(self, part: str) -> None:
+        """Ends a partial upload; it may have ended before."""
+        reply = await self.api.delete(part, headers=tus.TUS)
+        assert reply.status in (204, 410), (part, reply.status)
+
     async def delete(self, name: str) -> None:
         """Deletes a file past the trash."""
         self.promises.asked(name, [])
@@ -203,6 +239,8 @@ class Acting:
             return  # there is no such group yet
         known = {promise.path for promise in self.promises.open}
         for item in reply.json["items"]:
+            if item["part"] is not None:
+                continue  # its key, or what it is made of, finds it again
             if (path := f"/api/v1/uploads/{item['id']}") not in known:
                 assert (await self.api.delete(path, headers=tus.TUS)).status == 204
 

@@ -1,10 +1,12 @@
 """One fixed story of a group's files, in steps that can be taken again after a crash.
 
 It passes every point at which a crash leaves something behind: uploads in pieces and with a
-break, bytes that are known, overwriting, deleting, expiry, damage and its healing, collection.
+break, bytes that are known, overwriting, concatenation, deleting, expiry, damage and its
+healing, collection.
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -18,6 +20,7 @@ from tests.http.api import Api
 _PATIENCE_S: Final = 60.0
 _KEPT: Final = "kept.bin"
 _BEGUN: Final = "begun.bin"
+_JOINED: Final = "joined.bin"
 _WHOLE: Final = 5 * MIB // 2
 _FIRST: Final = 900 * KIB
 _BROKEN_OFF: Final = 1600 * KIB
@@ -33,6 +36,8 @@ class Scenario:
         self.before = before
         self._kept = Material(f"{group} kept", 300 * KIB)
         self._large = Material(f"{group} large", _WHOLE)
+        self._joined = Material(f"{group} joined", _WHOLE)
+        self._parts: list[str] = []
         self.steps: tuple[Callable[[Acting], Awaitable[None]], ...] = (
             self._make_groups,
             self._keep,
@@ -41,6 +46,7 @@ class Scenario:
             self._upload_by_the_draft,
             self._heal,
             self._overwrite,
+            self._concatenate,
             self._delete,
             self._give_up,
             self._leave_behind,
@@ -113,6 +119,18 @@ class Scenario:
     async def _overwrite(self, acting: Acting) -> None:
         if len(self.promises.file("large.bin").versions) == 1:
             await acting.put("large.bin", Material(f"{self.group} new", 200 * KIB))
+
+    async def _concatenate(self, acting: Acting) -> None:
+        """A file of two partial uploads, which then end."""
+        if not self.promises.file(_JOINED).versions:
+            cuts = [0, _FIRST, self._joined.size]
+            self._parts = [
+                await acting.make_part(f"{self.group} {begin}", self._joined, begin, end)
+                for begin, end in itertools.pairwise(cuts)
+            ]
+            await acting.join(_JOINED, self._joined, self._parts)
+        for part in self._parts:
+            await acting.drop_part(part)
 
     async def _delete(self, acting: Acting) -> None:
         """Both files that have the same bytes: first one, which frees nothing."""

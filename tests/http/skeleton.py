@@ -8,6 +8,7 @@ from aiohttp import web
 from filestore.app import Service
 from filestore.http.call import Call
 from filestore.http.connection import METRICS, make_runner
+from filestore.http.cors import Cors
 from filestore.http.middleware import make_guard, stamp
 from filestore.http.routing import Access, Route, mount
 from filestore.settings import Settings
@@ -18,7 +19,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 @asynccontextmanager
 async def serving(service: Service, handler: Handler, **limits: float) -> AsyncIterator[str]:
     """The skeleton around one public route at ``/``."""
-    app = web.Application(middlewares=[make_guard(service.services)])
+    app = web.Application(middlewares=[make_guard(service.services, Cors((), ()))])
     app.on_response_prepare.append(stamp)
     app[METRICS] = service.services.metrics
     route = Route(

@@ -10,6 +10,7 @@ import pytest
 
 from filestore.app import Service
 from filestore.http.application import all_routes
+from filestore.http.override import METHODS
 from filestore.http.routing import ROLES, SCOPES, Access, Route
 from filestore.ids import new_id
 from filestore.meta.database import Tx
@@ -122,6 +123,33 @@ async def test_all_routes_ask_everybody_for_what_the_table_says(
     assert asked >= 20 * len(callers)
 
 
+async def test_a_post_that_stands_for_another_method_asks_everybody_for_what_that_one_asks(
+    admin: Api, service: Service, settings: Settings
+) -> None:
+    callers, roles = await _callers(admin)
+    users = {name: (await admin.get(f"/api/v1/users/{name}")).json["id"] for name in roles}
+    routes = [route for route in all_routes(settings) if route.tus and route.method in METHODS]
+    assert {route.method for route in routes} == set(METHODS)
+    for route in routes:
+        for caller in callers:
+            group = await _fresh_group(service, {users[name]: role for name, role in roles.items()})
+            plain = await _ask(caller.api, route, group)
+            meant = await _ask(caller.api, route, group, is_override=True)
+            where = (route.method, route.path, caller.name)
+            assert meant.status == plain.status, where
+            assert _is_as_expected(meant, expected(route, caller), route), where
+
+
+async def test_nothing_else_can_be_asked_by_a_post_that_stands_for_it(
+    admin: Api, settings: Settings
+) -> None:
+    for route in all_routes(settings):
+        if route.tus and route.method in METHODS:
+            continue
+        answer = await _ask(admin, route, "nobody", is_override=True)
+        assert answer.status in (400, 405), (route.method, route.path)
+
+
 async def _fresh_group(service: Service, members: dict[str, Role]) -> str:
     """A group that no request before has changed."""
 
@@ -137,19 +165,22 @@ async def _fresh_group(service: Service, members: dict[str, Role]) -> str:
     return await service.services.db.transact(act)
 
 
-async def _ask(api: Api, route: Route, group: str) -> Reply:
+async def _ask(api: Api, route: Route, group: str, *, is_override: bool = False) -> Reply:
     """A request that says nothing wrong before access is decided, and does little behind it."""
+    method = "POST" if is_override else route.method
     values = {"g": group, "user": "nobody", "path": "folder/file.txt"}
     path = route.path
     for name in route.parameters:
         path = path.replace(f"{{{name}}}", values.get(name) or new_id("upl"))
     headers = {"Tus-Resumable": "1.0.0"} if route.tus else {}
+    if is_override:
+        headers["X-HTTP-Method-Override"] = route.method
     if route.request is None:
-        return await api.call(route.method, path, headers=headers)
+        return await api.call(method, path, headers=headers)
     if isinstance(route.request, str):
         headers["Content-Type"] = route.request
-        return await api.call(route.method, path, headers=headers, data=b"")
-    return await api.call(route.method, path, headers=headers, json={})
+        return await api.call(method, path, headers=headers, data=b"")
+    return await api.call(method, path, headers=headers, json={})
 
 
 def _is_as_expected(answer: Reply, refused: int | None, route: Route) -> bool:

@@ -159,6 +159,7 @@ def settings(
         "gc.interval_s": 86_400,  # nothing is collected unless a test asks
         "server.read_timeout_s": READ_TIMEOUT_S,
         "uploads.max_size_bytes": MAX_SIZE,
+        "server.cors_origins": ["https://app.example.org"],
     }
     if request.param == "sqlite-disk":
         yield load(flags=flags)

@@ -3,9 +3,12 @@
 import base64
 import hashlib
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from blake3 import blake3
 
 BODY_TYPE: Final = "application/offset+octet-stream"
 DATE: Final = re.compile(r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT")
@@ -23,7 +26,11 @@ Fields = Mapping[str, str | bytes]
 
 @dataclass(frozen=True)
 class Step:
-    """One request and its answer. ``chunks``: the body is sent chunked, in these pieces."""
+    """One request and its answer. ``chunks``: the body is sent chunked, in these pieces.
+
+    What a creation gave is ``{upload}`` in the steps behind it, and ``{NAME}`` if it is to be
+    saved under a name; ``{url:NAME}`` is its absolute address, ``{origin}`` that of the service.
+    """
 
     method: str
     target: str
@@ -35,6 +42,7 @@ class Step:
     code: str | None = None
     version: str | None = "1.0.0"
     by: str | None = "token"
+    save: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,13 +125,33 @@ def named(name: str, **more: bytes) -> dict[str, str]:
     return {"Upload-Metadata": ",".join(f"{key} {b64(value)}" for key, value in pairs.items())}
 
 
+def partial(name: str, content: bytes) -> list[Step]:
+    """A whole partial upload with these bytes, which is called ``name``."""
+    fields = {"Upload-Concat": "partial", "Content-Type": BODY_TYPE, **length(len(content))}
+    return [post(201, fields, body=content, save=name)]
+
+
+def final(status: int, concat: str, fields: Fields | None = None, **more: object) -> Step:
+    """A creation of a final upload; ``concat`` is what stands behind ``final;``."""
+    return _step(
+        "POST", COLLECTION, status, {"Upload-Concat": f"final;{concat}", **(fields or {})}, more
+    )
+
+
 def length(size: int, **fields: str) -> dict[str, str]:
     return {"Upload-Length": str(size), **fields}
 
 
 def checksum(data: bytes, algorithm: str = "sha1") -> dict[str, str]:
     """Upload-Checksum of ``data``."""
-    return {"Upload-Checksum": f"{algorithm} {b64(hashlib.new(algorithm, data).digest())}"}
+    return {"Upload-Checksum": f"{algorithm} {b64(digest(data, algorithm))}"}
+
+
+def digest(data: bytes, algorithm: str) -> bytes:
+    """By other means than the service's."""
+    if algorithm == "crc32":
+        return zlib.crc32(data).to_bytes(4, "big")
+    return blake3(data).digest() if algorithm == "blake3" else hashlib.new(algorithm, data).digest()
 
 
 HELLO = b"hello world"

@@ -1,19 +1,23 @@
 """The table of tus, letters C, G, H: the core protocol, how its headers are read, and HEAD."""
 
 from filestore.http.tus_headers import EXTENSIONS
+from filestore.transfer.checksums import ALGORITHMS
 from tests.protocol.rows import (
     COLLECTION,
     DATE,
     DEFERRED,
     GOOD_METADATA,
+    NOT_NUMBERS,
     UNKNOWN,
     UPLOAD,
     at,
     delete,
+    final,
     head,
     length,
     options,
     other,
+    partial,
     patch,
     post,
     row,
@@ -23,9 +27,32 @@ SPEAKS = {
     "tus-version": "1.0.0",
     "tus-extension": ",".join(EXTENSIONS),
     "tus-max-size": "4194304",
-    "tus-checksum-algorithm": "sha1,sha256",
+    "tus-checksum-algorithm": ",".join(ALGORITHMS),
     "tus-resumable": None,
 }
+
+GRAMMAR = [
+    *(
+        row(
+            "G1",
+            f"the number {given!r} is none, wherever it stands",
+            post(400, {"Upload-Length": given}, code="bad-header"),
+            post(201, DEFERRED),
+            patch(400, 0, b"x", fields={"Upload-Offset": given}, code="bad-header"),
+            patch(400, 0, b"x", fields={"Upload-Length": given}, code="bad-header"),
+            at(0),
+        )
+        for given in NOT_NUMBERS
+    ),
+    *(
+        row(
+            "G4",
+            f"the version {given!r} is not 1.0.0",
+            post(412, length(5), version=given, code="tus-version"),
+        )
+        for given in ("v1.0.0", "1.0.0;q=1", "01.0.0", "1.0.0.0", "*")
+    ),
+]
 
 CORE = [
     row(
@@ -164,6 +191,16 @@ HEAD = [
         "without metadata none comes back",
         post(201, length(5)),
         head(200, has={"upload-metadata": None, "upload-concat": None}),
+    ),
+    row(
+        "H6",
+        "HEAD says what the upload is to a concatenation and nothing for any other",
+        post(201, length(5)),
+        head(200, has={"upload-concat": None}),
+        *partial("a", b"hello"),
+        head(200, "{a}", has={"upload-concat": "partial"}),
+        final(201, " {url:a}   {a}"),
+        head(200, has={"upload-concat": "final; {url:a}   {a}"}),
     ),
     row(
         "H7",

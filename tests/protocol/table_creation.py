@@ -112,9 +112,4 @@ CREATION = [
         post(404, length(5), by="outsider", code="not-found"),
         post(401, length(5), by=None, code="unauthenticated"),
     ),
-    row(
-        "N12",
-        "concatenation is refused where it is not spoken",
-        post(400, length(5, **{"Upload-Concat": "partial"}), code="bad-header"),
-    ),
 ]

@@ -2,6 +2,8 @@
 
 import re
 
+from filestore.http.tus_headers import EXTENSIONS
+from filestore.transfer.checksums import ALGORITHMS
 from tests.protocol.rows import (
     DATE,
     HELLO,
@@ -22,7 +24,7 @@ from tests.protocol.rows import (
 
 BAD_CHECKSUMS = (
     *("sha1", "sha1 ", "foobar", "sha1 ***", "sha1 Zm9v", "sha256 " + b64(b"x" * 20)),
-    *("md5 " + b64(b"x" * 16), "crc32 AAAAAA==", "SHA1 " + b64(b"x" * 20)),
+    *("md5 " + b64(b"x" * 20), "crc32 AAAA", "blake3 " + b64(b"x" * 20)),
     *("sha1  " + b64(b"x" * 20), "sha1 " + b64(b"x" * 21), "sha1 " + b64(b"x" * 20) + ",md5 eA=="),
 )
 
@@ -31,10 +33,23 @@ EXPIRATION = [
         "E1",
         "an unfinished upload says when it expires and a finished one does not",
         post(201, length(5), has={"upload-expires": DATE}),
+        patch(204, 0, b"", has={"upload-expires": DATE}),
         patch(204, 0, b"he", has={"upload-expires": DATE}),
         patch(204, 2, b"llo", has={"upload-expires": None}),
         begin(201, 5, b"hello"),
         head(200, has={"upload-expires": None}),
+    ),
+    row(
+        "E2",
+        "the moment is a date as HTTP writes it",
+        post(201, length(5), has={"upload-expires": DATE}),
+        patch(204, 0, b"he", has={"upload-expires": DATE}),
+        head(200, has={"upload-expires": DATE}),
+    ),
+    row(
+        "E7",
+        "what expires is advertised",
+        options(has={"tus-extension": re.compile(r"(?:.+,)?expiration(?:,.+)?")}),
     ),
 ]
 
@@ -42,7 +57,7 @@ CHECKSUM = [
     row(
         "K1",
         "OPTIONS names the algorithms and sha1 is one",
-        options(has={"tus-checksum-algorithm": re.compile(r"(?:[a-z0-9]+,)*sha1(?:,[a-z0-9]+)*")}),
+        options(has={"tus-checksum-algorithm": "sha1,sha256,blake3,md5,crc32"}),
     ),
     *(
         row(
@@ -56,7 +71,34 @@ CHECKSUM = [
             file=f"k2-{algorithm}",
             content=HELLO,
         )
-        for algorithm in ("sha1", "sha256")
+        for algorithm in ALGORITHMS
+    ),
+    *(
+        row(
+            "K2",
+            f"a wrong {algorithm} is refused",
+            post(201, length(5)),
+            patch(460, 0, b"hello", fields=checksum(b"hullo", algorithm)),
+            at(0),
+            begin(460, 5, b"hello", checksum(b"hullo", algorithm)),
+        )
+        for algorithm in ALGORITHMS
+    ),
+    row(
+        "K2",
+        "crc32 is that of zlib with the most significant byte first",
+        post(201, length(9)),
+        patch(204, 0, b"123456789", fields={"Upload-Checksum": "crc32 y/Q5Jg=="}),  # CBF43926
+    ),
+    *(
+        row(
+            "K3",
+            f"the algorithm {given.split()[0]} is refused",
+            post(201, length(5)),
+            patch(400, 0, b"hello", fields={"Upload-Checksum": given}, code="bad-header"),
+            at(0),
+        )
+        for given in ("SHA1 " + b64(b"x" * 20), "sha512 " + b64(b"x" * 64), "crc32c AAAAAA==")
     ),
     *(
         row(
@@ -126,6 +168,18 @@ CHECKSUM = [
         at(5),
     ),
     row(
+        "R1",
+        "checksums behind the body are not advertised",
+        options(has={"tus-extension": re.compile(r"(?!.*checksum-trailer).*")}),
+    ),
+    row(
+        "R3",
+        "a checksum before and behind the body is refused",
+        post(201, length(5)),
+        patch(400, 0, b"hello", fields={"Trailer": "upload-checksum", **checksum(b"hello")}),
+        at(0),
+    ),
+    row(
         "R2",
         "a checksum behind the body is refused",
         post(201, length(5)),
@@ -135,6 +189,20 @@ CHECKSUM = [
 ]
 
 TERMINATION = [
+    row(
+        "T7",
+        "termination is advertised and is there",
+        options(has={"tus-extension": ",".join(EXTENSIONS)}),
+        post(201, length(5)),
+        delete(204),
+    ),
+    row(
+        "T6",
+        "a finished upload may be ended too",
+        post(201, length(0)),
+        delete(204),
+        head(410),
+    ),
     row(
         "T1",
         "an unfinished upload is ended",

@@ -1,5 +1,7 @@
 """The table of tus, letters D, W: lengths that come later, and creations that bring bytes along."""
 
+import re
+
 from tests.protocol.rows import (
     BODY_TYPE,
     DEFERRED,
@@ -7,9 +9,13 @@ from tests.protocol.rows import (
     at,
     begin,
     delete,
+    final,
     head,
     length,
     named,
+    options,
+    other,
+    partial,
     patch,
     post,
     row,
@@ -107,6 +113,23 @@ DEFER = [
         content=b"hello",
     ),
     row(
+        "D11",
+        "the length of a partial upload may come later",
+        post(201, {**DEFERRED, "Upload-Concat": "partial"}, save="a"),
+        patch(204, 0, b"hello"),
+        final(400, "{a}", code="bad-header"),
+        head(200, "{a}", has={"upload-defer-length": "1", "upload-concat": "partial"}),
+        other("PATCH", "{a}", 204, {"Upload-Offset": "5", "Content-Type": BODY_TYPE, **length(5)}),
+        final(201, "{a}", named("d11")),
+        file="d11",
+        content=b"hello",
+    ),
+    row(
+        "D12",
+        "lengths that come later are advertised",
+        options(has={"tus-extension": re.compile(r".*creation-defer-length.*")}),
+    ),
+    row(
         "D10",
         "the length zero completes an empty upload",
         post(201, {**DEFERRED, **named("d10-empty")}),
@@ -117,6 +140,19 @@ DEFER = [
 ]
 
 WITH_UPLOAD = [
+    row(
+        "W1",
+        "a creation with upload is advertised beside creation",
+        options(has={"tus-extension": re.compile(r"creation,creation-with-upload,.*")}),
+    ),
+    row(
+        "W6",
+        "a final upload with a body is refused",
+        *partial("a", b"hello"),
+        final(403, "{a}", {"Content-Type": BODY_TYPE}, body=b"x", code="final-upload"),
+        final(403, "{a}", {"Content-Type": BODY_TYPE}, chunks=[b"x"], code="final-upload"),
+        final(201, "{a}", {"Content-Type": BODY_TYPE}),
+    ),
     row(
         "W2",
         "a creation takes bytes along",

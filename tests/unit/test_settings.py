@@ -113,6 +113,16 @@ def test_a_list_is_a_list_in_the_file_and_has_commas_in_the_environment(tmp_path
     assert load(environ=environ).server.trusted_proxies == expected
 
 
+def test_origins_are_a_scheme_and_a_host_or_all(tmp_path: Path) -> None:
+    environ = {"FILESTORE_SERVER__CORS_ORIGINS": "https://a.example, http://[::1]:8000"}
+    assert load(environ=environ).server.cors_origins == ("https://a.example", "http://[::1]:8000")
+    assert load(environ={"FILESTORE_SERVER__CORS_ORIGINS": "*"}).server.cors_origins == ("*",)
+    assert load().server.cors_origins == ()
+    for wrong in ("a.example", "https://a.example/", "https://u@a.example", "null", "ftp://a", ""):
+        with pytest.raises(BadSetting, match="cors_origins"):
+            load(flags={"server.cors_origins": [wrong]})
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):

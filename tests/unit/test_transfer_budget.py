@@ -11,7 +11,7 @@ import pytest
 from filestore.errors import Overloaded
 from filestore.model import KIB, MIB
 from filestore.transfer.budget import MemoryBudget
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 from filestore.transfer.source import Broken
 from tests.contract.faulty import Fault, Kind
 from tests.services.hot_path import Body, Held, Process, random_bytes, sqlite_site

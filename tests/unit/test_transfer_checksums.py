@@ -17,7 +17,7 @@ from filestore.errors import (
 from filestore.meta.tables import content_blocks
 from filestore.meta.uploads import Upload
 from filestore.model import MIB
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 from filestore.transfer.source import Broken
 from tests.contract.faulty import Fault, Kind
 from tests.services.hot_path import (

@@ -22,7 +22,7 @@ from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest
 from filestore.transfer import background
 from filestore.transfer.background import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pauses, hash_contents
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 from tests.contract.faulty import Fault, Kind
 from tests.services.hot_path import SMALL, Process, Site, random_bytes, used_by
 

@@ -20,7 +20,7 @@ from filestore.errors import (
 )
 from filestore.meta.tables import blocks, gc_queue
 from filestore.meta.uploads import Upload
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 from tests.contract.faulty import Fault, Kind, Operation
 from tests.services.hot_path import (
     SMALL,

@@ -9,7 +9,7 @@ from blake3 import blake3
 from filestore.errors import ChecksumMismatch
 from filestore.meta.tables import contents
 from filestore.model import MIB
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 from filestore.transfer.source import Broken
 from tests.services.hot_path import Body, Process, Site, add_group, cut, random_bytes
 

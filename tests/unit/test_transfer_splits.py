@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from filestore.meta.tables import contents
 from filestore.model import KIB, MIB, ChunkerParams
 from filestore.transfer.assembly import NEW_CONTENTS
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 from filestore.transfer.tail import MAX_ROWS
 from tests.services.hot_path import (
     TINY,
@@ -209,21 +209,6 @@ def test_any_range_gives_its_bytes(
         assert await pair[1].read(upload.content_id, low, high) == data[low:high]
 
     runner.run(play())
-
-
-def test_a_tail_of_many_small_requests_is_rewritten_every_eighth_time(
-    runner: asyncio.Runner, pair: list[Process]
-) -> None:
-    async def play() -> list[int]:
-        upload = await pair[0].begin(1000, "drip")
-        seen = []
-        for position in range(40):
-            upload = await pair[0].append(upload, position, b"x")
-            rows = await pair[0].rows(upload.building)
-            seen.append(len(rows))
-        return seen
-
-    assert runner.run(play()) == [*range(1, 9), *([1, 2, 3, 4, 5, 6, 7, 8] * 4)]
 
 
 def test_the_same_file_again_stores_nothing_new(

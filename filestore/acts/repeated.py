@@ -1,0 +1,54 @@
+"""Creations that are asked twice: whose first answer was lost, and that must not count twice.
+
+A key is the user's own. It stands for one upload as long as that is under way or done and still
+remembered; one that ended without a file frees its key.
+"""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from filestore.acts.places import shown_path
+from filestore.errors import IdempotencyMismatch, Json
+from filestore.meta.uploads import Upload
+
+if TYPE_CHECKING:
+    from filestore.acts.uploads import Request
+
+
+def client_key(given: str) -> str:
+    """The key of a creation that names it itself."""
+    return f"key:{given}"
+
+
+def final_key(group_id: str, raw_concat: str, raw_metadata: str | None) -> str:
+    """The key of a final upload that names none: the same parts in the same order, with the same
+    metadata, in the same group, are the same file.
+
+    Clients of tus repeat such a request as it was. Who wants the file a second time says another
+    ``Idempotency-Key``.
+    """
+    told = "\0".join((group_id, raw_concat, raw_metadata or ""))
+    return f"final:{sha256(told.encode()).hexdigest()}"
+
+
+def check_same(found: Upload, request: "Request") -> None:
+    """Lets go on what asks for the upload that its key began.
+
+    A length that the client says now may have been said later than at the creation, and one that
+    it does not say yet may have been.
+
+    :raises IdempotencyMismatch: something differs; names the first such thing.
+    """
+    name = found.id if request.name is None else request.name.given
+    pairs: tuple[tuple[str, Json, Json], ...] = (
+        ("group", request.group_id, found.group_id),
+        ("protocol", request.protocol, found.protocol),
+        ("Upload-Concat", request.raw_concat, found.raw_concat),
+        ("Upload-Metadata", request.raw_metadata, found.raw_metadata),
+        ("folder", shown_path(request.folder), found.folder),
+        ("name", name, found.name),
+        ("length", found.length if request.length is None else request.length, found.length),
+    )
+    for field, got, expected in pairs:
+        if got != expected:
+            raise IdempotencyMismatch(field=field, got=got, expected=expected)
