@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test main-job e2e crash machine soak mutants check format bench bench-gc bench-statement settings wheel clean
+.PHONY: help run test main-job e2e crash machine soak mutants check format bench bench-gc bench-concat bench-statement settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
@@ -64,6 +64,9 @@ bench-gc: $(READY)  ## what a collection costs and delays, on 200,000 and on 2 m
 
 bench-statement: $(READY)  ## a statement and a verification of a million rows, beside a plain export
 	$(BIN)/python bench/statement.py $(ARGS)
+
+bench-concat: $(READY)  ## what a concatenation costs, beside tusd where there is one
+	$(BIN)/python bench/concat.py $(ARGS)
 
 settings: $(READY)  ## writes config/default.toml anew from the settings in the code
 	$(BIN)/python -m filestore.settings > config/default.toml.new
