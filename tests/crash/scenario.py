@@ -22,6 +22,7 @@ _KEPT: Final = "kept.bin"
 _BEGUN: Final = "begun.bin"
 _JOINED: Final = "joined.bin"
 _WHOLE: Final = 5 * MIB // 2
+_CUT: Final = 300 * KIB
 _FIRST: Final = 900 * KIB
 _BROKEN_OFF: Final = 1600 * KIB
 
@@ -36,7 +37,7 @@ class Scenario:
         self.before = before
         self._kept = Material(f"{group} kept", 300 * KIB)
         self._large = Material(f"{group} large", _WHOLE)
-        self._joined = Material(f"{group} joined", _WHOLE)
+        self._joined = Material(f"{group} joined", _FIRST)
         self._parts: list[str] = []
         self.steps: tuple[Callable[[Acting], Awaitable[None]], ...] = (
             self._make_groups,
@@ -123,7 +124,7 @@ class Scenario:
     async def _concatenate(self, acting: Acting) -> None:
         """A file of two partial uploads, which then end."""
         if not self.promises.file(_JOINED).versions:
-            cuts = [0, _FIRST, self._joined.size]
+            cuts = [0, _CUT, self._joined.size]
             self._parts = [
                 await acting.make_part(f"{self.group} {begin}", self._joined, begin, end)
                 for begin, end in itertools.pairwise(cuts)
