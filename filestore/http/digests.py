@@ -11,7 +11,7 @@ from typing import Final
 
 from filestore.errors import BadHeader
 from filestore.model import ExpectedDigest
-from filestore.transfer.ingest import Checksum
+from filestore.transfer.checksums import Checksum
 
 HEADER: Final = "Repr-Digest"
 CONTENT: Final = "Content-Digest"

@@ -51,7 +51,8 @@ from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest, Protocol, UploadState
 from filestore.names import parse_name, parse_path
-from filestore.transfer.ingest import Checksum, Completion
+from filestore.transfer.checksums import Checksum
+from filestore.transfer.ingest import Completion
 from filestore.transfer.service import Piece
 
 
