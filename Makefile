@@ -15,7 +15,8 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test main-job e2e crash machine soak mutants check format bench bench-gc bench-concat bench-statement settings wheel clean
+.PHONY: help run test main-job e2e crash machine soak mutants check format bench bench-gc bench-concat \
+	bench-trickle bench-statement settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
@@ -58,6 +59,9 @@ format: $(READY)  ## puts the code into shape
 
 bench: $(READY)  ## MB/s and memory of uploads, beside a plain S3 client
 	$(BIN)/python bench/ingest.py $(ARGS)
+
+bench-trickle: $(READY)  ## memory and pace of the service beside 500 slow uploads
+	$(BIN)/python bench/trickle.py $(ARGS)
 
 bench-gc: $(READY)  ## what a collection costs and delays, on 200,000 and on 2 million blocks
 	$(BIN)/python bench/collecting.py $(ARGS)

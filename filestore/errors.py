@@ -129,8 +129,11 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
     ),
     "request-timeout": _spec(
         408,
-        ("The client was silent", "No bytes came for {seconds} s; what came before is kept."),
-        ("客户端超时", "{seconds} 秒内没有收到数据；之前收到的已保留。"),
+        (
+            "The client was silent",
+            "Too few bytes came within {seconds} s; what came before is kept.",
+        ),
+        ("客户端超时", "{seconds} 秒内收到的数据过少；之前收到的已保留。"),
         retryable=True,
     ),
     # 409, 410, 412: the state of things

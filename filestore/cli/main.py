@@ -14,6 +14,7 @@ import typer
 from filestore import __version__
 from filestore.cli import files, space, upkeep
 from filestore.cli.books import quota_app
+from filestore.cli.doctor import examine
 from filestore.cli.downloading import download
 from filestore.cli.failure import language_of, report, report_usage
 from filestore.cli.gc import gc_app
@@ -106,6 +107,7 @@ def build(*, with_server: bool) -> typer.Typer:
     app.command("scrub")(upkeep.scrub)
     for name, group in _GROUPS.items():
         app.add_typer(group, name=name)
+    app.command("doctor")(examine)
     app.command("whoami")(who_am_i)
     app.command("version")(show_version)
     return app

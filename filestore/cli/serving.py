@@ -1,11 +1,13 @@
 """One server process: from settings to requests, and to an orderly end."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
@@ -19,6 +21,12 @@ from filestore.settings import Server, Settings
 OTHER_FILES: Final = 512
 """Open files besides connections: up to 200 of the database's, 48 of a store's, and threads that
 each read or write a block."""
+
+LEAST_END_S: Final = 5.0
+"""A service that was told to stop is cut off after ``server.shutdown_s``, but not before this."""
+
+CUT_OFF: Final = 1
+"""Exit code of a service that was cut off."""
 
 _log = structlog.get_logger("filestore.serve")
 
@@ -88,24 +96,56 @@ async def _serve(
     sock: socket.socket | None,
     stop_when_readable: int | None,
 ) -> None:
-    """A signal that comes while everything is being opened stops it as soon as it is open."""
+    """A signal that comes while everything is being opened stops it as soon as it is open, or
+    cuts it off when that takes too long."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if stop_when_readable is not None:
-        loop.add_reader(stop_when_readable, stop.set)
-    try:
+    with _deadline(settings.server.shutdown_s) as begin_to_end:
+
+        def told() -> None:
+            if stop_when_readable is not None:
+                loop.remove_reader(stop_when_readable)
+            begin_to_end()
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told)
+        if stop_when_readable is not None:
+            loop.add_reader(stop_when_readable, told)
         async with make_service(settings) as service:
             async with listening(service, sock=sock) as url:
                 _log.info("service.listening", url=url, process=service.process_id, pid=os.getpid())
                 ready(url)
                 await _until(stop, service)
+                told()
                 _log.info("service.stopping")
         _log.info("service.stopped")
+
+
+@contextlib.contextmanager
+def _deadline(shutdown_s: float) -> Iterator[Callable[[], None]]:
+    """What begins the time in which the block has to end; then the process is cut off. Again is
+    harmless.
+
+    A store or a database that hangs would keep threads and connections, and with them the
+    process, for a minute. Dying is safe at any instruction: all that is acknowledged is durable.
+    """
+    timer = threading.Timer(max(shutdown_s, LEAST_END_S), _cut_off)
+    timer.daemon = True
+
+    def begin() -> None:
+        if timer.ident is None:
+            timer.start()
+
+    try:
+        yield begin
     finally:
-        if stop_when_readable is not None:
-            loop.remove_reader(stop_when_readable)
+        timer.cancel()
+
+
+def _cut_off() -> None:
+    _log.error("service.cut_off", reason="it did not end in time", setting="server.shutdown_s")
+    os._exit(CUT_OFF)
 
 
 async def _until(stop: asyncio.Event, service: Service) -> None:

@@ -1,7 +1,8 @@
 """The body of an upload request as the hot path reads it.
 
 aiohttp has no read timeout, raises different errors for a client that is gone, and drops what
-it had received when the connection broke. Here each read has a deadline, every break is
+it had received when the connection broke. Here a client must bring :data:`LEAST` bytes for each
+``server.read_timeout_s`` that it is waited for, every break is
 :class:`~filestore.transfer.source.Broken`, and what had arrived is handed out first.
 """
 
@@ -23,6 +24,10 @@ A wake-up costs some 0.06 ms. The budget has room for a few dozen of the largest
 what their sockets hold besides is small against it.
 """
 
+LEAST: Final = KIB
+"""Bytes that a client must bring within the read timeout: 17 bytes a second by default. Less would
+let one byte a minute hold a connection and an upload for as long as somebody likes."""
+
 _BROKEN: Final = (ConnectionError, ClientError, web.RequestPayloadError)
 
 
@@ -43,6 +48,8 @@ class RequestBody:
         self._timeout_s = call.services.settings.server.read_timeout_s
         self._stream: StreamReader | None = None
         self._window = READ_BUFFER
+        self._brought = 0
+        self._waited_s = 0.0  # for these; the time in which nobody reads is not the client's
 
     def __repr__(self) -> str:
         return f"<RequestBody of {self._call!r}>"
@@ -59,14 +66,15 @@ class RequestBody:
         """As :class:`~filestore.transfer.source.ByteSource` has it.
 
         :raises Broken: the client is gone, or the framing is broken.
-        :raises RequestTimeout: nothing came for the time that the settings allow.
+        :raises RequestTimeout: too little came in the time that the settings allow.
         """
+        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s - self._waited_s):
                 if self._stream is None:
                     self._stream = await self._call.body()
                 self._adapt(self._stream, wanted)
-                return await self._stream.readany()
+                piece = await self._stream.readany()
         except TimeoutError as err:
             raise RequestTimeout(seconds=round(self._timeout_s)) from err
         except _BROKEN as err:
@@ -75,6 +83,15 @@ class RequestBody:
             if self._call.request.transport is not None:
                 raise
             return self._rest(err)
+        self._note(len(piece), asyncio.get_running_loop().time() - began)
+        return piece
+
+    def _note(self, size: int, waited_s: float) -> None:
+        """Counts what came and how long that took; enough of it gives the client new time."""
+        self._brought += size
+        self._waited_s += waited_s
+        if self._brought >= LEAST:
+            self._brought, self._waited_s = 0, 0.0
 
     def _adapt(self, stream: StreamReader, wanted: int) -> None:
         window = next(window for size, window in _WINDOWS if wanted >= size)

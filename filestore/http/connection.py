@@ -33,6 +33,10 @@ LINGER_S = 1.0
 would reset the connection, and the client could lose the answer; long waiting reads for
 nothing what the client still sends."""
 
+FLUSH_SHARE: Final = 0.8
+"""Part of ``server.shutdown_s`` that running requests get, the rest closes everything. aiohttp
+waits twice for as long as it is told: for handlers, then for those that it told to end."""
+
 READ_BUFFER = 16 * KIB
 """Bytes that are taken from a socket at once: three times this is what a connection holds of
 a body that nobody reads. Bodies that are read fast get more."""
@@ -137,8 +141,7 @@ class Connection(RequestHandler):
             self._metrics.connections.inc()
             self._is_counted = True
         set_window(transport, READ_BUFFER)
-        timeout_s = self._limits.header_timeout_s
-        self._header_timer = self._loop.call_later(timeout_s, self._close_if_silent)
+        self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for timer in (self._header_timer, self._write_timer):
@@ -216,15 +219,23 @@ class Connection(RequestHandler):
             self._head = head[-self._limits.header_size - len(data) - _NAME_SIZE :]
         else:
             self._head = b""
+        self._await_head(has_begun=bool(self._head.strip(b"\r\n")))
         if request is None or not is_broken or request.content.is_eof():
             return
         if request.content.exception() is None:
             self._lingering_time = 0.0  # nothing behind the break can be read
             request.content.set_exception(web.RequestPayloadError("the framing is broken"))
 
-    def _close_if_silent(self) -> None:
-        if self._request_count == 0:
-            self.force_close()
+    def _await_head(self, *, has_begun: bool = True) -> None:
+        """Gives a header that has begun its time, counted from its first byte; that of the first
+        request from the beginning of the connection. aiohttp only bounds idle connections."""
+        if not has_begun:
+            if self._header_timer is not None and self._head == b"":
+                self._header_timer.cancel()
+                self._header_timer = None
+        elif self._header_timer is None:
+            timeout_s = self._limits.header_timeout_s
+            self._header_timer = self._loop.call_later(timeout_s, self.force_close)
 
     def handle_error(
         self,
@@ -314,5 +325,5 @@ def make_runner(app: web.Application, settings: Settings) -> Runner:
         max_field_size=server.max_header_size,
         max_line_size=server.max_header_size,
         read_bufsize=READ_BUFFER,
-        shutdown_timeout=server.shutdown_s,
+        shutdown_timeout=server.shutdown_s * FLUSH_SHARE / 2,
     )

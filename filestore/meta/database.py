@@ -115,6 +115,11 @@ class Database:
         except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
             raise _unavailable(err) from err
 
+    def make_unpooled(self) -> AsyncEngine:
+        """An engine on the same database whose connections are its caller's, outside of the pool;
+        for one that stays open and waits. The caller disposes of it."""
+        return create_async_engine(self._writer.url, poolclass=sa.pool.NullPool)
+
     async def close(self) -> None:
         """Closes every connection and lets go of the lock file."""
         await self._reader.dispose()

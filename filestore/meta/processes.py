@@ -44,6 +44,12 @@ def is_alive(silent_s: float = SILENCE_S) -> sa.ColumnElement[bool]:
     return sa.and_(processes.c.ended_at.is_(None), processes.c.seen_at >= oldest)
 
 
+async def seems_alive(tx: Tx, process_id: str) -> bool:
+    """Whether this process has not ended and was seen lately."""
+    query = sa.select(sa.literal(1)).where(processes.c.id == process_id, is_alive())
+    return await tx.scalar(query) is not None
+
+
 async def living_processes(tx: Tx, *, silent_s: float = SILENCE_S) -> set[str]:
     """Ids of the processes that have not ended and were seen within ``silent_s`` seconds."""
     return set(await tx.scalars(sa.select(processes.c.id).where(is_alive(silent_s))))

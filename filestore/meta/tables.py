@@ -467,6 +467,7 @@ uploads = table(
     Column("part", String(8), one_of("part", UploadPart, "part")),
     Column("raw_concat", Text),
     Column("idempotency_key", Text),
+    Column("wanted_epoch", BigInteger),
     one_of("protocol", Protocol, "protocol"),
     one_of("state", UploadState, "state"),
     CheckConstraint("byte_offset >= 0 AND byte_offset <= length", name="byte_offset"),
@@ -501,6 +502,12 @@ uploads = table(
         "expires_at",
         postgresql_where=text("state = 'open'"),
         sqlite_where=text("state = 'open'"),
+    ),
+    Index(
+        "ix_uploads_wanted",
+        "holder_id",
+        postgresql_where=text("wanted_epoch IS NOT NULL"),
+        sqlite_where=text("wanted_epoch IS NOT NULL"),
     ),
     Index(
         "uq_uploads_idempotency_key",

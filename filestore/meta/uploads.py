@@ -13,9 +13,14 @@ import sqlalchemy as sa
 
 from filestore.errors import NotFound, UploadGone, UploadTakenOver
 from filestore.meta.database import Tx
+from filestore.meta.notices import notify
 from filestore.meta.plans import among
 from filestore.meta.tables import contents, now_us, uploads
 from filestore.model import ExpectedDigest, Protocol, UploadPart, UploadState
+
+WANTED: Final = "wanted"
+FREED: Final = "freed"
+"""Notices to other processes: ``wanted ID EPOCH`` asks a holder to let go, ``freed ID`` answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Upload:
     reserved: int
     epoch: int
     holder_id: str | None
+    wanted_epoch: int | None
     state: UploadState
     failure: str | None
     version_id: str | None
@@ -103,6 +109,7 @@ def _upload(row: Any) -> Upload:
         reserved=row.reserved,
         epoch=row.epoch,
         holder_id=row.holder_id,
+        wanted_epoch=row.wanted_epoch,
         state=UploadState(row.state),
         failure=row.failure,
         version_id=row.version_id,
@@ -206,13 +213,35 @@ async def change(tx: Tx, upload: Upload, values: dict[str, Any]) -> None:
         raise UploadTakenOver()
 
 
+async def ask(tx: Tx, upload: Upload) -> None:
+    """Asks who holds a locked upload, in another process, to save what it has and let go."""
+    await change(tx, upload, {"wanted_epoch": upload.epoch})
+    await notify(tx, f"{WANTED} {upload.id} {upload.epoch}")
+
+
+async def wanted(tx: Tx, *, holder_id: str) -> list[tuple[str, int]]:
+    """Uploads that a process holds and others asked for, with the epoch that was asked."""
+    rows = await tx.execute(
+        sa.select(uploads.c.id, uploads.c.epoch).where(
+            uploads.c.holder_id == holder_id, uploads.c.wanted_epoch == uploads.c.epoch
+        )
+    )
+    return [(row.id, row.epoch) for row in rows]
+
+
 async def let_go(tx: Tx, upload_id: str, epoch: int) -> None:
-    """Says that nobody holds the upload now, unless somebody else does already."""
-    await tx.execute(
+    """Says that nobody holds the upload now, unless somebody else does already.
+
+    Who asked for it is told; else nobody is, since a notice costs all commits a lock.
+    """
+    freed = await tx.execute(
         sa.update(uploads)
         .where(uploads.c.id == upload_id, uploads.c.epoch == epoch)
         .values(holder_id=None)
+        .returning(uploads.c.wanted_epoch)
     )
+    if freed.scalar_one_or_none() == epoch:
+        await notify(tx, f"{FREED} {upload_id}")
 
 
 def slid_expiry(expire_s: int) -> Any:

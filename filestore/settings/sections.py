@@ -74,7 +74,7 @@ class Server(Section):
     )
     header_timeout_s: float = setting(
         15.0,
-        "Time in seconds for a new connection to send its first whole header.",
+        "Time in seconds for a whole header, from a connection's start or the header's first byte.",
         ge=1,
         le=300,
         why="a slow phone needs a few; a client that is silent on purpose gets no more",
@@ -88,7 +88,8 @@ class Server(Section):
     )
     read_timeout_s: float = setting(
         60.0,
-        "Time in seconds without a byte after which an upload's request ends; its bytes are kept.",
+        "Time in seconds in which an upload must bring 1 KiB, or its request ends; its bytes are"
+        " kept.",
         ge=1,
         le=3600,
         why="long enough for a change of network, short enough to free the upload for its client",
@@ -109,7 +110,8 @@ class Server(Section):
     )
     shutdown_s: float = setting(
         10.0,
-        "Time in seconds that running requests get to flush when the service stops.",
+        "Time in seconds within which the service ends when it is told to; requests flush in 80 %"
+        " of it.",
         ge=0,
         le=600,
         why="containers are killed after 10 s, systemd's services after 90",
@@ -157,7 +159,8 @@ class Database(Section):
     )
     pool_size: int = setting(
         10,
-        "Connections that each process keeps to PostgreSQL. SQLite has 4 readers and one writer.",
+        "Connections that each process keeps to PostgreSQL, beside one that listens. SQLite has 4"
+        " readers and one writer.",
         ge=2,
         le=200,
         why="a transaction takes milliseconds; 8 processes stay below PostgreSQL's default of 100",

@@ -93,12 +93,16 @@ async def running_hot_path(
         tuning=_tuning(settings),
     )
     transfers = Transfers(engine, params)
-    background = asyncio.create_task(run_forever(engine))
+    background = [
+        asyncio.create_task(run_forever(engine)),
+        asyncio.create_task(transfers.neighbours.run()),
+    ]
     try:
         yield HotPath(engine, transfers, egress)
     finally:
-        background.cancel()
-        await asyncio.gather(background, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await transfers.close()
         await engine.digests.close()
         await placer.close()

@@ -36,6 +36,7 @@ from filestore.transfer.concatenating import Concatenation
 from filestore.transfer.engine import Engine
 from filestore.transfer.holders import Holders, Turn
 from filestore.transfer.ingest import Completion, Ingest
+from filestore.transfer.neighbours import Neighbours
 from filestore.transfer.source import ByteSource, End
 
 _KEY_ATTEMPTS: Final = 3
@@ -82,6 +83,7 @@ class Transfers:
         self._params = params
         self._admitting = Admitting(engine.db, params, engine.limits)
         self._holders = Holders(engine.tuning.lock_wait_s)
+        self.neighbours = Neighbours(engine.db, engine.process_id, self._holders)
         self._is_stopping = False
 
     async def begin(self, actor: Actor, request: acts.Request) -> Upload:
@@ -177,14 +179,14 @@ class Transfers:
     async def status(self, upload_id: str) -> Upload:
         """The upload with an offset at which the next append will be welcome.
 
-        A request that is appending saves what it has and ends first.
+        A request that is appending, here or in another process, saves what it has and ends first.
 
         :raises UploadGone: it expired, failed, or was terminated.
         """
-        async with self._holders.turn(upload_id):
+        async with self._holders.turn(upload_id) as turn:
             upload = await self.find(upload_id)
             if upload.is_due or (upload.is_open and upload.holder_id is not None):
-                upload = await self._engine.db.transact(partial(self._fence_off, upload_id))
+                upload = await self.neighbours.claim(upload_id, turn, self._fence_off)
         return _present(upload)
 
     async def append(self, actor: Actor, upload_id: str, piece: Piece) -> Upload:
@@ -199,9 +201,7 @@ class Transfers:
         :raises Stopping: the server is; what came before is kept.
         """
         async with self._holders.turn(upload_id) as turn:
-            claim = await self._engine.db.transact(
-                partial(self._take_over, actor, upload_id, piece)
-            )
+            claim = await self._claim(actor, upload_id, piece, turn)
             reached("upload.taken-over")
             if claim.is_over:
                 return await _replayed(claim.upload, piece)
@@ -227,9 +227,7 @@ class Transfers:
         ingest = None
         async with self._holders.turn(upload.id) as turn:
             try:
-                claim = await self._engine.db.transact(
-                    partial(self._take_over, actor, upload.id, piece)
-                )
+                claim = await self._claim(actor, upload.id, piece, turn)
                 ingest = self._ingest(actor, claim, piece, keeps_part=request.length is not None)
                 await self._run(ingest, turn)
             finally:
@@ -245,9 +243,9 @@ class Transfers:
 
         :raises UploadGone: it is over already.
         """
-        async with self._holders.turn(upload_id):
-            act = partial(self._terminate, actor, upload_id)
-            was_due = await self._engine.db.transact(act)
+        async with self._holders.turn(upload_id) as turn:
+            act = partial(self._terminate, actor)
+            was_due = await self.neighbours.claim(upload_id, turn, act)
             reached("upload.terminated")
         self._engine.digests.forget(upload_id)
         self._engine.tails.drop(upload_id)
@@ -307,45 +305,54 @@ class Transfers:
         if ingest.end is End.ASKED:
             raise Stopping(retry_after_s=2) if self._is_stopping else UploadTakenOver()
 
-    async def _take_over(self, actor: Actor, upload_id: str, piece: Piece, tx: Tx) -> _Claim:
+    async def _claim(self, actor: Actor, upload_id: str, piece: Piece, turn: Turn) -> _Claim:
+        """The upload, held by this turn unless it is over."""
+        act = partial(self._take_over, actor, piece)
+        claim = await self.neighbours.claim(upload_id, turn, act)
+        turn.epoch = claim.upload.epoch
+        return claim
+
+    async def _take_over(self, actor: Actor, piece: Piece, tx: Tx, upload: Upload) -> _Claim:
         """One transaction: raises the epoch, removes what was staged, reads offset and tail."""
-        upload = await uploads.lock(tx, upload_id)
         if upload.part is UploadPart.FINAL:
             raise FinalUpload()
         if upload.state is UploadState.DONE or await acts.expire_if_due(tx, upload):
-            return _Claim(await uploads.lock(tx, upload_id), [], self._params, is_over=True)
+            return _Claim(await uploads.lock(tx, upload.id), [], self._params, is_over=True)
         if not upload.is_open or upload.is_whole_part:
             return _Claim(upload, [], self._params, is_over=True)
         if piece.offset != upload.offset:
             raise OffsetMismatch(expected=upload.offset, got=piece.offset)
         await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
-        upload = await uploads.lock(tx, upload_id)
+        upload = await uploads.lock(tx, upload.id)
         if piece.length is not None and not _ends_here(upload, piece):
             await acts.declare_length(tx, actor, upload, piece.length, self._engine.limits)
-            upload = await uploads.lock(tx, upload_id)
+            upload = await uploads.lock(tx, upload.id)
         if piece.length is not None:
             upload = replace(upload, length=piece.length)
         if piece.expected and piece.expected != upload.expected:
             upload = replace(upload, expected=await acts.expect(tx, upload, piece.expected))
-            self._engine.digests.forget(upload_id)  # they may lack the kind that is asked for
+            self._engine.digests.forget(upload.id)  # they may lack the kind that is asked for
         tail = await contents.provisional_rows(tx, upload.building)
         return _Claim(upload, tail, await contents.chunker_params(tx, upload.building))
 
     async def _raise_epoch(self, tx: Tx, upload: Upload, *, holder_id: str | None) -> None:
         staged = await contents.remove_rows(tx, upload.building, start=upload.offset)
         await blocks.enqueue(tx, staged, "unstaged")
-        await uploads.change(tx, upload, {"epoch": upload.epoch + 1, "holder_id": holder_id})
+        await uploads.change(
+            tx, upload, {"epoch": upload.epoch + 1, "holder_id": holder_id, "wanted_epoch": None}
+        )
 
-    async def _fence_off(self, upload_id: str, tx: Tx) -> Upload:
-        """The upload, so that no holder in another process can move its offset any more."""
-        upload = await uploads.lock(tx, upload_id)
-        if upload.is_open and not await acts.expire_if_due(tx, upload):
-            await self._raise_epoch(tx, upload, holder_id=None)
-        return await uploads.lock(tx, upload_id)
+    async def _fence_off(self, tx: Tx, upload: Upload) -> Upload:
+        """The upload, so that no holder that did not let go can move its offset any more."""
+        if not upload.is_open or await acts.expire_if_due(tx, upload):
+            return await uploads.lock(tx, upload.id)
+        if upload.holder_id is None:
+            return upload
+        await self._raise_epoch(tx, upload, holder_id=None)
+        return await uploads.lock(tx, upload.id)
 
-    async def _terminate(self, actor: Actor, upload_id: str, tx: Tx) -> bool:
+    async def _terminate(self, actor: Actor, tx: Tx, upload: Upload) -> bool:
         """Whether its time had run out, so that there was nothing to end any more."""
-        upload = await uploads.lock(tx, upload_id)
         if upload.state is UploadState.DONE:
             gone = {"state": UploadState.TERMINATED, "idempotency_key": None}
             await uploads.change(tx, upload, gone)

@@ -1,6 +1,7 @@
 """Every error is a problem document in the client's language, whoever made it."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
@@ -305,6 +306,44 @@ async def test_a_client_that_is_silent_from_the_start_is_let_go(service: Service
             async with RawConnection(url) as raw:
                 await raw.send(sent)
                 assert await asyncio.wait_for(raw.reader.read(), 10) == b""
+
+
+async def test_a_header_that_never_ends_is_cut_off_however_steadily_it_comes(
+    service: Service,
+) -> None:
+    """The first, and also one behind a request that was answered."""
+
+    async def fine(call: Call) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    limits = {"header_timeout_s": 0.5, "keepalive_s": 3600}
+    async with serving(service, fine, **limits) as url:
+        for asked in (0, 1):
+            async with RawConnection(url) as raw:
+                for _ in range(asked):
+                    await raw.send(b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                    assert (await raw.head())[0] == 204
+                await raw.send(b"POST /it HTTP/1.1\r\n")
+                ended = asyncio.create_task(raw.reader.read())
+                while not ended.done():
+                    with contextlib.suppress(ConnectionError):
+                        await raw.send(b"X-Slow: loris\r\n")
+                    await asyncio.wait((ended,), timeout=0.05)
+                with contextlib.suppress(ConnectionError):
+                    assert await ended == b""
+
+
+async def test_a_header_in_time_ends_its_time(service: Service) -> None:
+    async def slow(call: Call) -> web.StreamResponse:
+        await asyncio.sleep(0.6)
+        return web.Response(status=204)
+
+    request = b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    async with serving(service, slow, header_timeout_s=0.5) as url, RawConnection(url) as raw:
+        for first, rest in ((request, b""), (b"\r\n" + request[:20], request[20:])):
+            await raw.send(first)
+            await raw.send(rest)
+            assert (await raw.head())[0] == 204
 
 
 async def test_half_a_second_request_ends_with_the_idle_time(service: Service) -> None:

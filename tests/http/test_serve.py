@@ -241,6 +241,26 @@ async def test_a_worker_that_dies_is_replaced_and_a_signal_stops_all(
     assert logs.count(b"service.stopped") == 2
 
 
+async def test_a_worker_that_is_told_to_stop_ends_in_order_and_is_replaced(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    flags = ("--data", str(tmp_path), "--listen", "127.0.0.1:0", "--database", postgres_url)
+    async with _running(*flags, "--workers", "2") as parent:
+        url = (await _first_line(parent)).removeprefix("listening on ").strip()
+        pids = {await _next_listening(parent) for _ in range(2)}
+        for pid in list(pids):
+            os.kill(pid, signal.SIGTERM)
+            pids.add(await _next_listening(parent))
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"{url}/healthz") as answer:
+                    assert answer.status == 200
+        assert len(pids) == 4
+        parent.send_signal(signal.SIGTERM)
+        _, logs = await asyncio.wait_for(parent.communicate(), 30)
+    assert parent.returncode == 0
+    assert b"worker.died" not in logs
+
+
 async def _next_listening(process: asyncio.subprocess.Process) -> int:
     """Reads the log up to the next worker that takes requests; its pid."""
     assert process.stderr is not None

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from filestore.errors import OffsetMismatch, UploadGone, UploadTakenOver
 from filestore.meta.database import Tx
 from filestore.meta.tables import blocks, uploads
-from filestore.meta.uploads import Upload
+from filestore.meta.uploads import Upload, lock
 from filestore.model import KIB
 from filestore.transfer.service import Piece
 from filestore_gc.reaping import Reaper
@@ -99,13 +99,10 @@ async def test_the_epoch_is_checked_inside_the_recording_transaction(
     first, second = pair
     upload = await first.append(await first.begin(len(DATA)), 0, DATA[:3000])
 
-    async def take_over_and_record(tx: object) -> None:
-        claim = await second.hot.transfers._take_over(
-            ACTOR,
-            upload.id,
-            Piece(3000, Held(b"")),
-            tx,  # type: ignore[arg-type]
-        )
+    async def take_over_and_record(tx: Tx) -> None:
+        locked = await lock(tx, upload.id)
+        piece = Piece(3000, Held(b""))
+        claim = await second.hot.transfers._take_over(ACTOR, piece, tx, locked)
         assert claim.upload.epoch > upload.epoch
 
     async with Paused(second, take_over_and_record) as taking:

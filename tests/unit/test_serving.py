@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from filestore.cli.serving import allow_open_files, refuse_if_taken
+from filestore.cli.workers import LONGEST_PAUSE_S, STEADY_S, Pauses
 from filestore.errors import CannotStart
 from filestore.settings import Server
 
@@ -48,3 +49,12 @@ def test_an_address_that_is_taken_or_not_ours_is_refused() -> None:
             refuse_if_taken(Server(listen=f"127.0.0.1:{port}"))
     with pytest.raises(CannotStart, match=r"192\.0\.2\.1:80 cannot be listened on"):
         refuse_if_taken(Server(listen="192.0.2.1:80"))
+
+
+def test_a_worker_that_does_not_last_is_replaced_later_each_time() -> None:
+    pauses = Pauses()
+    assert [pauses.after(1, was_told=False) for _ in range(4)] == [0.5, 1, 2, 4]
+    assert [pauses.after(1, was_told=False) for _ in range(9)][-1] == LONGEST_PAUSE_S
+    assert pauses.after(STEADY_S, was_told=False) == 0
+    assert pauses.after(1, was_told=False) == 0.5
+    assert pauses.after(1, was_told=True) == 0

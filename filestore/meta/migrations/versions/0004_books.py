@@ -121,6 +121,10 @@ def _alter_uploads() -> None:
     op.add_column("uploads", sa.Column("part", sa.String(8), is_part, nullable=True))
     op.add_column("uploads", sa.Column("raw_concat", sa.Text(), nullable=True))
     op.add_column("uploads", sa.Column("idempotency_key", sa.Text(), nullable=True))
+    op.add_column("uploads", sa.Column("wanted_epoch", sa.BigInteger(), nullable=True))
+    op.create_index(
+        "ix_uploads_wanted", "uploads", ["holder_id"], **_where("wanted_epoch IS NOT NULL")
+    )
     op.create_index(
         "uq_uploads_idempotency_key",
         "uploads",
