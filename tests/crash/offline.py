@@ -114,6 +114,12 @@ class Offline:
         reports = [json.loads(row.after) for row in await self._all(query)]
         return sum(report["bytes"] for report in reports)
 
+    async def let_temporary_files_expire(self) -> None:
+        """The time of every temporary file has run out."""
+        is_temporary = versions.c.expires_at.is_not(None)
+        expired = sa.update(versions).where(is_temporary).values(expires_at=1)
+        await self._ground.db.transact(lambda tx: tx.execute(expired))
+
     async def let_uploads_expire(self) -> None:
         """The time of every unfinished upload has run out."""
         expired = sa.update(uploads).values(expires_at=uploads.c.expires_at - 48 * _HOUR_US)

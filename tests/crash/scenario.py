@@ -52,6 +52,7 @@ class Scenario:
             self._give_up,
             self._leave_behind,
             self._tidy,
+            self._overflow,
             self._seal,
             self._collect,
             self._read,
@@ -64,6 +65,7 @@ class Scenario:
         """Before the server starts: what the story before left behind is damaged and old."""
         if self.before is not None:
             await store.let_uploads_expire()
+            await store.let_temporary_files_expire()
             await store.lose_a_block(_KEPT, self.before.group)
 
     async def check(self, acting: Acting) -> None:
@@ -73,10 +75,11 @@ class Scenario:
         await acting.check(readable)
 
     async def _make_groups(self, acting: Acting) -> None:
-        """One keeps everything; of the other everything old goes at once."""
+        """One keeps everything; of another everything old goes at once; a third overflows."""
         for name, rules in (
             (self.group, {}),
             (self._tidied, {"versions_keep": 1, "trash_retention_s": 0}),
+            (f"{self.group}-overflowing", {}),
         ):
             made = await acting.api.post(
                 "/api/v1/groups", {"name": name, "quota_bytes": GIB} | rules
@@ -173,6 +176,22 @@ class Scenario:
             assert reply.status in (200, 201), reply.body
         thrown = await acting.api.delete(f"{files}/thrown.bin")
         assert thrown.status == 204, thrown.body
+
+    async def _overflow(self, acting: Acting) -> None:
+        """A file that is temporary, because its group is beyond its soft limit from the first byte
+        on: it goes before the next story."""
+        group = f"/api/v1/groups/{self.group}-overflowing"
+        steps = (
+            ("PUT", "/api/v1/admin/temporary-pool", {"limit_bytes": GIB}),
+            ("PATCH", group, {"soft_limit": 0, "overflows": True}),
+        )
+        for method, path, wish in steps:
+            reply = await acting.api.call(method, path, json=wish)
+            assert reply.status == 200, reply.body
+        data = Material(f"{self.group} overflowing", 20 * KIB).read(0, 20 * KIB)
+        reply = await acting.api.put(f"{group}/files/extra.bin", data=data)
+        assert reply.status in (200, 201), reply.body
+        assert reply.json["expires_at"] is not None
 
     async def _collect(self, acting: Acting) -> None:
         path = await acting.ask_collection()
