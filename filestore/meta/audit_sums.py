@@ -89,6 +89,11 @@ async def hold_account(tx: Tx, account_id: str) -> bool:
     return await tx.scalar(query.with_for_update(key_share=True)) is not None
 
 
+async def is_account(tx: Tx, account_id: str) -> bool:
+    """Whether there is such a row, of whatever kind, deleted or not."""
+    return await tx.scalar(sa.select(groups.c.id).where(groups.c.id == account_id)) is not None
+
+
 async def account_page(tx: Tx, after: str, limit: int) -> list[str]:
     """Ids of all accounts, those of deleted groups too, behind ``after``."""
     query = sa.select(groups.c.id).where(groups.c.id > after).order_by(groups.c.id).limit(limit)
