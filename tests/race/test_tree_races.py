@@ -18,7 +18,7 @@ from filestore.model import Cause
 from filestore.names import parse_path
 from filestore.quota import ledger
 from tests.race.barriers import Paused, after, deadlocks, until_waiting
-from tests.race.histories import REFUSALS, History
+from tests.race.histories import REFUSALS, History, add_actors
 from tests.services.hot_path import (
     ACTOR,
     GROUP,
@@ -296,6 +296,7 @@ async def test_mixed_acts_by_many_on_two_processes_meet_no_deadlock(
     seed, actors, steps = 23, 16, 16
     pair = [at, await postgres_site.start(uploads__reserve_step_bytes=2**20)]
     await at.transact(add_group, "grp_other")
+    await at.transact(add_actors)
     shared: dict[str, list[str]] = {GROUP: [], "grp_other": []}
     outcomes: Counter[str] = Counter()
 
