@@ -204,10 +204,11 @@ class Client:
         return await self._api.post(f"{self._at}/move", self._two())
 
     def _two(self) -> dict[str, Any]:
-        """Mostly files; sometimes a folder with all that is in it."""
+        """Mostly files, sometimes a folder with all that is in it; often into another group."""
         places = [*_NAMES, "f", "f/g"]
         source, target = self._dice.choice(places), self._dice.choice(places)
-        return {"from": f"/{source}", "to": f"/{target}"}
+        wish = {"from": f"/{source}", "to": f"/{target}"}
+        return wish | ({"to_group": self._dice.choice(GROUPS)} if self._dice.random() < 0.5 else {})
 
     async def _trash(self) -> Reply:
         return await self._api.delete(f"{self._at}/files/{self._name()}")

@@ -1,8 +1,8 @@
 """Random histories of one group: every act that moves bytes, in any order, by many at once.
 
 Uploads, cancels, expiries, copies and moves between folders, the trash and back, versions that are
-restored and purged, limits of bytes, files and shares that change meanwhile, by several users.
-Moves and copies between groups belong into ``History.acts``, too.
+restored and purged, limits of bytes, files and shares that change meanwhile, by several users;
+and moves and copies into another group, where there is one.
 """
 
 import functools
@@ -58,6 +58,7 @@ FOLDERS: Final = ["/f", "/g", "/g/h"]
 LARGEST: Final = 300
 DATA: Final = [random_bytes(2 * LARGEST, seed) for seed in range(3)]
 """Few different bytes, so that uploads share blocks."""
+_CROSSING: Final = ("copy", "move")
 ACTORS: Final = [ACTOR, Actor("usr_second", None, None), Actor("usr_third", None, None)]
 
 
@@ -68,13 +69,19 @@ async def add_actors(tx: Tx) -> None:
 
 
 class History:
-    """Acts drawn by ``draw`` on one group. Several histories may share a group and uploads."""
+    """Acts drawn by ``draw`` on one group. Several histories may share a group and uploads.
 
-    def __init__(self, at: Process, group: str, draw: Draw, shared: list[str]) -> None:
+    ``other``: a group into which it also moves and copies.
+    """
+
+    def __init__(
+        self, at: Process, group: str, draw: Draw, shared: list[str], other: str | None = None
+    ) -> None:
         self._at = at
         self._group = group
         self._draw = draw
         self._uploads = shared
+        self._other = other
         self.outcomes: Counter[str] = Counter()
         self.acts: list[Callable[[], Awaitable[object]]] = [
             self._begin,
@@ -102,6 +109,8 @@ class History:
             self._limit_share,
             self._release,
         ]
+        if other is not None:
+            self.acts += [functools.partial(self._two_paths, act, other) for act in _CROSSING]
 
     async def step(self) -> None:
         """One act; being refused is a part of history."""
@@ -158,10 +167,11 @@ class History:
             await self._at.change(late.where(uploads.c.state == "open").values(expires_at=1))
             await Reaper(self._at.db, self._at.id).expire_uploads()
 
-    async def _two_paths(self, act: str) -> None:
+    async def _two_paths(self, act: str, into: str | None = None) -> None:
         places = FILES + FOLDERS
         source, target = parse_path(self._path(places)), parse_path(self._path(places))
-        await self._at.transact(getattr(tree, act), self._actor(), self._group, source, target)
+        way = getattr(tree, act)
+        await self._at.transact(way, self._actor(), self._group, source, target, into)
 
     async def _one_path(self, act: str) -> None:
         path = parse_path(self._path(FILES + FOLDERS))

@@ -301,9 +301,9 @@ async def test_mixed_acts_by_many_on_two_processes_meet_no_deadlock(
     outcomes: Counter[str] = Counter()
 
     async def play(number: int) -> None:
-        group = list(shared)[number % 2]
+        group, other = (list(shared)[(number + turn) % 2] for turn in (0, 1))
         rng = random.Random(f"{seed}-{number}")
-        history = History(pair[number // 2 % 2], group, rng.randrange, shared[group])
+        history = History(pair[number // 2 % 2], group, rng.randrange, shared[group], other)
         for _ in range(steps):
             await history.step()
         outcomes.update(history.outcomes)

@@ -21,6 +21,7 @@ from tests.services.limits import check_audit, guard_limits
 ACTORS = 32
 SECONDS = 4.0
 PAUSES = 2
+OTHER = "grp_other"
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +50,24 @@ numbers = itertools.count(1)
 def test_counters_are_sums_after_every_act(
     runner: asyncio.Runner, at: Process, draws: list[int]
 ) -> None:
+    async def check_both(*both: str) -> None:
+        for one in both:
+            await at.check_books(one)
+        await check_audit(at, both)
+
     async def play() -> None:
-        group = f"grp_{next(numbers)}"
-        await at.transact(add_group, group, quota=5 * LARGEST)
+        group, other = f"grp_{next(numbers)}", f"grp_{next(numbers)}"
+        for one in (group, other):
+            await at.transact(add_group, one, quota=5 * LARGEST)
         left = iter(draws)
-        history = History(at, group, lambda below: next(left) % below, [])
+        history = History(at, group, lambda below: next(left) % below, [], other)
         while True:
             try:
                 await history.step()
             except (StopIteration, RuntimeError):
                 break  # all that was drawn is used up
-            await at.check_books(group)
-            await check_audit(at, [group])
-        await at.check_books(group)
+            await check_both(group, other)
+        await check_both(group, other)
 
     runner.run(play())
 
@@ -70,6 +76,7 @@ def test_counters_are_sums_after_every_act(
 async def test_counters_are_sums_after_many_acted_at_once(postgres_site: Site, seed: int) -> None:
     """And while they act an audit never shows a difference that is none."""
     at = await postgres_site.start(uploads__reserve_step_bytes=2**20)
+    await at.transact(add_group, OTHER)
     await at.transact(add_actors)
     await at.transact(guard_limits)
     shared: list[str] = []
@@ -78,7 +85,7 @@ async def test_counters_are_sums_after_many_acted_at_once(postgres_site: Site, s
 
     async def play(number: int, ends_at: float) -> None:
         rng = random.Random(f"{seed}-{ends_at}-{number}")
-        history = History(at, GROUP, rng.randrange, shared)
+        history = History(at, GROUP, rng.randrange, shared, OTHER)
         while time.monotonic() < ends_at:
             await history.step()
         outcomes.update(history.outcomes)
@@ -86,14 +93,15 @@ async def test_counters_are_sums_after_many_acted_at_once(postgres_site: Site, s
     async def audit(ends_at: float) -> None:
         nonlocal audits
         while time.monotonic() < ends_at:
-            await check_audit(at)
+            await check_audit(at, (GROUP, OTHER))
             audits += 1
 
     for _ in range(PAUSES):
         ends_at = time.monotonic() + SECONDS / PAUSES
         await asyncio.gather(*(play(number, ends_at) for number in range(ACTORS)), audit(ends_at))
-        await at.check_books()
-        await check_audit(at)
+        for group in (GROUP, OTHER):
+            await at.check_books(group)
+        await check_audit(at, (GROUP, OTHER))
 
     assert audits >= PAUSES
     assert sum(outcomes.values()) > ACTORS, outcomes
