@@ -67,7 +67,7 @@ async def test_quotas_of_a_server_are_audited_as_a_job(admin: Cli, team: str) ->
 async def test_drift_is_found_directly_shown_and_corrected(tmp_path: Path) -> None:
     data, here = tmp_path / "data", tmp_path / "here"
     here.mkdir()
-    await _with_a_file(data)
+    await with_a_file(data)
     cli = Cli("http://127.0.0.1:9", "none", tmp_path / "state", here)
     assert (await cli.run("quota", "audit", "--data", data)).code == 0
     with contextlib.closing(sqlite3.connect(data / "filestore.sqlite3")) as db, db:
