@@ -125,7 +125,7 @@ async def _audit_meanwhile(storm: Storm) -> int:
 
 
 async def _audited(admin: Api) -> dict[str, Any]:
-    """The report of an audit that is asked for, the store's own list included."""
+    """The report of an audit of quotas that is asked for."""
     asked = await admin.post("/api/v1/admin/jobs", {"kind": "audit"})
     assert asked.status == 202, asked.body
     async with asyncio.timeout(300):
