@@ -15,8 +15,8 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test main-job e2e crash machine soak mutants check format bench bench-gc bench-concat \
-	bench-trickle bench-statement settings wheel clean
+.PHONY: help run test main-job e2e crash machine soak storm mutants check format bench bench-gc \
+	bench-concat bench-trickle bench-statement settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
@@ -43,6 +43,10 @@ machine: $(READY)  ## random histories against a plain model, some minutes; FILE
 
 soak: $(READY)  ## mixed load for SOAK_SECONDS (120) on each backend while it collects all the time
 	$(BIN)/python -m pytest tests/e2e/test_soak.py -m '' -rP $(ARGS)
+
+storm: $(READY)  ## STORM_OPERATIONS (10000) by 32 clients with kill -9 in between; the books are audited
+	STORM_OPERATIONS=$${STORM_OPERATIONS:-10000} \
+		$(BIN)/python -m pytest tests/crash/test_storm.py -m '' -rP --timeout 0 $(ARGS)
 
 mutants: $(READY)  ## takes rules of the design out of a copy, one at a time: tests must fail
 	$(BIN)/python tests/mutants.py $(ARGS)

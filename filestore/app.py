@@ -30,6 +30,7 @@ from filestore.telemetry import Metrics
 from filestore.transfer.assembly import HotPath, running_hot_path
 from filestore.transfer.downloaded import running_downloaded
 from filestore_gc import running_collector, running_scrubber
+from filestore_gc.auditing import running_auditor
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
 from filestore_gc.metrics import running_figures
@@ -85,7 +86,8 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
             running_scrubber(settings, db, store, process_id, begin=attachment.wait)
         )
         await stack.enter_async_context(running_sealer(settings, db, store, process_id))
-        kinds = known_kinds(Ground(db, store, settings, collector, scrubber))
+        auditor = await stack.enter_async_context(running_auditor(settings, db, store, process_id))
+        kinds = known_kinds(Ground(db, store, settings, collector, scrubber, auditor))
         jobs = await stack.enter_async_context(running_jobs(db, process_id, kinds))
         metrics = _make_metrics(hot)
         await stack.enter_async_context(running_figures(db, metrics.registry))

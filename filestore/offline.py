@@ -10,6 +10,7 @@ from filestore.errors import CannotStart
 from filestore.meta.database import open_database
 from filestore.settings import Settings
 from filestore_gc import Scrubber, make_collector
+from filestore_gc.auditing import Auditor
 from filestore_gc.kinds import Ground
 
 
@@ -33,7 +34,8 @@ async def working_on(settings: Settings) -> AsyncIterator[Ground]:
         await store.open()
         collector = make_collector(settings, db, store, process_id)
         scrubber = Scrubber(db, store, process_id, settings)
-        yield Ground(db, store, settings, collector, scrubber)
+        auditor = Auditor(db, store, process_id, settings)
+        yield Ground(db, store, settings, collector, scrubber, auditor)
 
 
 def _check_there(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from filestore import __version__
 from filestore.cli import files, space, upkeep
-from filestore.cli.books import quota_app
+from filestore.cli.auditing import quota_app
 from filestore.cli.doctor import examine
 from filestore.cli.downloading import download
 from filestore.cli.failure import language_of, report, report_usage

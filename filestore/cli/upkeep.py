@@ -120,7 +120,10 @@ def exit_code_of(report: Document) -> int:
 def work(
     kind: str, wishes: dict[str, Json], where: Where, *, as_json: bool, quiet: bool
 ) -> Document:
-    """The report of one piece of work: of a job of the server, or done here."""
+    """The report of one piece of work: of a job of the server, or done here.
+
+    :raises typer.BadParameter: a wish is out of its range.
+    """
     if where.is_direct:
         return _directly(kind, wishes, where, Watch(sys.stderr, as_json=as_json, quiet=quiet))
     return work_as_job(kind, wishes, as_json=as_json, quiet=quiet)

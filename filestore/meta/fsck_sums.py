@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from filestore.meta.audit_sums import Account, account_sums, wrong_members
 from filestore.meta.database import Tx
 from filestore.meta.fsck import Look, hold
 from filestore.meta.tables import (
@@ -58,14 +59,15 @@ class Unwanted:
 
 @dataclass(frozen=True, slots=True)
 class WrongCounters:
-    """A group's counters, and the sums that they must be."""
+    """An account whose counters are not the sums that they must be, or ``members`` of a group
+    whose accounts are not."""
 
-    group_id: str
-    name: str
-    used: int
-    reserved: int
-    versions: int
-    uploads: int
+    account: Account
+    members: int
+
+    @property
+    def group_id(self) -> str:
+        return self.account.id
 
 
 async def _wrong_references(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongReference]:
@@ -178,42 +180,16 @@ async def _wrong_uploads(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongSiz
 
 
 async def _wrong_counters(tx: Tx, where: sa.ColumnElement[bool]) -> list[WrongCounters]:
-    wanted = sa.select(groups.c.id).where(where)
-    held = (
-        sa.select(entries.c.group_id, sa.func.sum(versions.c.size).label("size"))
-        .join(versions, versions.c.entry_id == entries.c.id)
-        .where(entries.c.group_id.in_(wanted))
-        .group_by(entries.c.group_id)
-        .subquery("held")
-    )
-    running = (
-        sa.select(uploads.c.group_id, sa.func.sum(uploads.c.reserved).label("size"))
-        .where(uploads.c.group_id.in_(wanted), uploads.c.state == UploadState.OPEN)
-        .group_by(uploads.c.group_id)
-        .subquery("running")
-    )
-    sums = (
-        sa.select(
-            groups.c.id,
-            groups.c.name,
-            groups.c.used,
-            groups.c.reserved,
-            sa.func.coalesce(held.c.size, 0).label("versions"),
-            sa.func.coalesce(running.c.size, 0).label("uploads"),
-        )
-        .select_from(
-            groups.outerjoin(held, held.c.group_id == groups.c.id).outerjoin(
-                running, running.c.group_id == groups.c.id
-            )
-        )
-        .where(where)
-        .subquery("sums")
-    )
-    is_wrong = sa.or_(sums.c.used != sums.c.versions, sums.c.reserved != sums.c.uploads)
-    return [
-        WrongCounters(row.id, row.name, row.used, row.reserved, int(row.versions), int(row.uploads))
-        for row in await tx.execute(sa.select(sums).where(is_wrong).order_by(sums.c.id))
-    ]
+    """By the sums of the audit; the members' accounts in a statement of their own."""
+    members: dict[str, int] = {}
+    for member in await wrong_members(tx, where):
+        members[member.group_id] = members.get(member.group_id, 0) + 1
+    is_wrong = sa.and_(where, groups.c.id.in_(sorted(members)))
+    accounts = await account_sums(tx, where, only_wrong=True)
+    known = {account.id for account in accounts}
+    if members.keys() - known:
+        accounts += [one for one in await account_sums(tx, is_wrong) if one.id not in known]
+    return [WrongCounters(account, members.get(account.id, 0)) for account in accounts]
 
 
 async def _hold_references(tx: Tx, names: Sequence[tuple[int, int]]) -> None:
@@ -275,4 +251,4 @@ UPLOADS: Final = _sizes(uploads.c.id, "", _wrong_uploads)
 COUNTERS: Final = Look(
     (groups.c.id,), "", _wrong_counters, lambda wrong: wrong.group_id, _holding(groups.c.id)
 )
-"""Groups whose counters are not the sums below them, both of one statement: of one moment."""
+"""Accounts whose counters are not the sums below them, or those of their members are not."""

@@ -6,6 +6,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from filestore.settings.sections import (
     S3,
+    Audit,
     Blocks,
     Database,
     Fsck,
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     gc: Gc = Gc()
     fsck: Fsck = Fsck()
     scrub: Scrub = Scrub()
+    audit: Audit = Audit()
     jobs: Jobs = Jobs()
     webhooks: Webhooks = Webhooks()
     log: Log = Log()

@@ -564,6 +564,18 @@ class Scrub(Section):
     )
 
 
+class Audit(Section):
+    """Holding counters and journals of quotas against what is there."""
+
+    interval_s: int = setting(
+        _DAY_S,
+        "Time in seconds that the audit which the service does by itself rests. 0: never.",
+        ge=0,
+        le=365 * _DAY_S,
+        why="a difference is told of within a day; it works a quarter of its time, without locks",
+    )
+
+
 class Log(Section):
     """What goes to standard error."""
 

@@ -93,13 +93,15 @@ def suspect(found: StoredObject | None, row: KnownBlock | None) -> Kind | None:
 @dataclass
 class ObjectCheck:
     """Holds all objects of a store against the rows of a database. ``on_page``: called each
-    time when as many as a page have been looked at."""
+    time when as many as a page have been looked at; ``on_pair``: with each object and row of a
+    domain, as they are seen first."""
 
     db: Database
     store: ObjectStore
     findings: Findings
     page: int = PAGE
     on_page: Callable[[], None] = lambda: None
+    on_pair: Callable[[str, StoredObject | None, KnownBlock | None], None] = lambda *_: None
     objects: int = 0
     object_bytes: int = 0
     blocks: int = 0
@@ -114,6 +116,7 @@ class ObjectCheck:
         known = await self.db.read(fsck.all_domains)
         for domain in sorted({*known, *await self.store.domains()}):
             async for found, row in merge(self.store.walk(domain), self._rows(domain)):
+                self.on_pair(domain, found, row)
                 self._count(found, row)
                 await self._hold_against(found, row)
             await self._look_again()

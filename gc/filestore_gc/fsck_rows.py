@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from filestore.blocks.verified import VerifiedReader
 from filestore.meta import fsck, fsck_sums
 from filestore.meta.affected import Affected, affected_by_block, find_affected
+from filestore.meta.audit_sums import NAMES
 from filestore.meta.database import Database
 from filestore.meta.fsck import Dead, Look
 from filestore.meta.fsck_sums import Unwanted, WrongCounters, WrongReference, WrongSize
@@ -147,9 +148,14 @@ async def _tell_unwanted(unwanted: Unwanted) -> Finding:
 
 
 async def _tell_counters(wrong: WrongCounters) -> Finding:
-    said = (
-        f"used is {wrong.used}, its versions come to {wrong.versions}; reserved is"
-        f" {wrong.reserved}, its uploads' come to {wrong.uploads}"
-    )
-    off = abs(wrong.used - wrong.versions) + abs(wrong.reserved - wrong.uploads)
-    return Finding(Kind.COUNTERS, f"group {wrong.name}", said, size=off)
+    account = wrong.account
+    parts = [
+        f"{name} is {counter}, its rows come to {true}"
+        for name, counter, true in zip(NAMES, account.counters, account.truth, strict=True)
+        if counter != true
+    ]
+    if wrong.members:
+        parts.append(f"of {wrong.members} members the accounts are not what they take")
+    off = account.counters.less(account.truth)
+    size = abs(off.used) + abs(off.reserved)
+    return Finding(Kind.COUNTERS, f"group {account.name}", "; ".join(parts), size=size)

@@ -13,6 +13,7 @@ from filestore.meta.database import Database
 from filestore.model import GIB, KIB
 from filestore.quota.verifying import find_journal, verify_journal
 from filestore.settings import Settings
+from filestore_gc.auditing import Auditor
 from filestore_gc.collector import Collector
 from filestore_gc.fsck_run import run_fsck
 from filestore_gc.jobs import Asked, Ended, Kind
@@ -31,6 +32,7 @@ class Ground:
     settings: Settings
     collector: Collector
     scrubber: Scrubber
+    auditor: Auditor
 
 
 def known_kinds(ground: Ground) -> Mapping[str, Kind]:
@@ -40,6 +42,7 @@ def known_kinds(ground: Ground) -> Mapping[str, Kind]:
         "fsck": Kind(FsckWishes, partial(check, ground)),
         "scrub": Kind(ScrubWishes, partial(scrub, ground)),
         "verify-journal": Kind(JournalWishes, partial(verify, ground)),
+        "audit": Kind(AuditWishes, partial(audit, ground)),
     }
 
 
@@ -74,6 +77,15 @@ class JournalWishes(Wishes):
     """``group``: the name or id of one group, or the id of one that was deleted; else all."""
 
     group: Annotated[str | None, Field(max_length=255)] = None
+
+
+class AuditWishes(Wishes):
+    """``group``: the name or id of one; else all of them. ``repair`` writes the correcting entries
+    that the report lists without it. ``physical``: the store's own list is looked at, too."""
+
+    group: Annotated[str | None, Field(max_length=255)] = None
+    repair: bool = False
+    physical: bool = False
 
 
 async def collect(ground: Ground, wishes: GcWishes, asked: Asked) -> Ended:
@@ -121,6 +133,21 @@ async def verify(ground: Ground, wishes: JournalWishes, asked: Asked) -> Ended:
         group_id = await ground.db.read(partial(find_journal, ref=wishes.group))
     report = await verify_journal(ground.db, ground.store, group_id, tell=_teller(asked))
     return Ended(report.to_json())
+
+
+async def audit(ground: Ground, wishes: AuditWishes, asked: Asked) -> Ended:
+    """An audit of quotas to its end. A difference is a result, and no failure.
+
+    :raises NotFound: there is no such group.
+    """
+    report = await ground.auditor.run_once(
+        group=wishes.group,
+        repair=wishes.repair,
+        physical=wishes.physical,
+        actor=asked.actor,
+        progress=_teller(asked),
+    )
+    return Ended(report.to_json(), report.problem)
 
 
 def _teller(asked: Asked) -> Progress:

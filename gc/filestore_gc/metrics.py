@@ -24,6 +24,8 @@ from filestore.meta.database import Database
 from filestore.meta.gc_figures import StateFigures
 from filestore.meta.leases import LastTurn
 from filestore.model import BlockState
+from filestore_gc.audit_metrics import AuditMetrics
+from filestore_gc.auditing import AUDIT
 from filestore_gc.lease import NAME
 from filestore_gc.report import Result
 from filestore_gc.scrub_metrics import ScrubMetrics
@@ -69,6 +71,7 @@ class GcMetrics:
             self._result.labels(result)
         self.scrub = ScrubMetrics(registry)
         self.seals = SealMetrics(registry)
+        self.audit = AuditMetrics(registry)
 
     def show_states(self, found: Iterable[StateFigures], states: Iterable[BlockState]) -> None:
         """The blocks of these states; what is not found is not there."""
@@ -132,6 +135,7 @@ class Figures:
         last_scrub = await self._db.read(partial(leases.last_turn, name=SCRUB))
         self._metrics.scrub.show(last_scrub, await self._db.read(healing.oldest_check))
         self._metrics.seals.show(await self._db.read(journal.seal_figures))
+        self._metrics.audit.show(await self._db.read(partial(leases.last_turn, name=AUDIT)))
         began = self._clock()
         if began >= self._live_at:
             live = (BlockState.LIVE,)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from filestore.app import Service
-from filestore.meta.tables import instance
+from filestore.meta.tables import groups, instance
 from filestore_gc import Collector
 from tests.http.api import Api
 from tests.http.conftest import GROUP, Cast
@@ -111,3 +111,25 @@ async def test_only_site_admins_see_jobs(cast: Cast) -> None:
         assert (await api.get(location)).status == 403
         assert (await api.delete(location)).status == 403
     assert (await cast.admin.get(f"{JOBS}/job_nothing")).status == 404
+
+
+async def test_quotas_are_audited_and_corrected_as_a_job(cast: Cast, service: Service) -> None:
+    await cast.member.put(FILE, data=b"x" * 1000)
+
+    async def audited(**wishes: object) -> Any:
+        made = await cast.admin.post(JOBS, {"kind": "audit", **wishes})
+        return await ended(cast.admin, made.headers["Location"])
+
+    assert (await audited())["report"]["result"] == "clean"
+    drift = groups.update().where(groups.c.id == cast.group).values(used=groups.c.used + 5)
+    await service.services.db.transact(lambda tx: tx.execute(drift))
+
+    shown = await audited(group=GROUP)
+    assert (shown["state"], shown["report"]["is_good"]) == ("done", False)
+    assert shown["report"]["difference_bytes"] == 5
+    (found,) = shown["report"]["found"]
+    assert found["plan"]["rows"][-1]["delta_used"] == -5
+    done = await audited(group=cast.group, repair=True, physical=True)
+    assert (done["report"]["result"], done["report"]["left_accounts"]) == ("corrected", 0)
+    assert done["report"]["physical"]["difference_bytes"] == 0
+    assert (await audited(group="nobody"))["error"]["code"] == "not-found"

@@ -47,6 +47,7 @@ from tests.services.collecting import (
 )
 from tests.services.damage import fsck
 from tests.services.hot_path import DOMAIN, TINY, Process, Site
+from tests.services.limits import check_audit
 
 T = TypeVar("T")
 
@@ -291,6 +292,10 @@ class House:
     async def check_books(self, groups: Sequence[str]) -> None:
         for group in groups:
             await self.ground.check_books(group)
+
+    async def check_audit(self, groups: Sequence[str]) -> None:
+        """The service's own audit finds no difference."""
+        await check_audit(self.ground, groups)
 
     async def check_sound(self) -> None:
         """A check of everything finds no damage, whatever is under way."""

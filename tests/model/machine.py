@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from filestore.acts import tree
+from filestore.acts import versions as acts
 from filestore.errors import UploadGone, UploadTakenOver
 from filestore.meta.tables import entries, groups, uploads, users
 from filestore.model import Actor
@@ -40,6 +41,7 @@ from tests.services.hot_path import (
     random_bytes,
     set_limit,
 )
+from tests.services.limits import guard_limits
 
 T = TypeVar("T")
 
@@ -83,6 +85,7 @@ class Service(RuleBasedStateMachine):
         guest = {"id": GUEST.user_id, "name": "guest", "name_key": "guest"}
         self.run(ground.change(users.insert().values(guest)))
         self.run(ground.transact(add_group, OTHER))
+        self.run(ground.transact(guard_limits))
         for group in (GROUP, OTHER):
             self.run(set_limit(ground, LIMIT, group))
             self.upload_whole(0, group, "a", PIECES[0] + PIECES[1])
@@ -229,6 +232,21 @@ class Service(RuleBasedStateMachine):
         else:
             name = self.model.restore(group, entry_id)
             assert self.act(side, None, tree.restore, group, entry_id) == _path(name)
+
+    @rule(side=sides, group=groups_, pick=picks, number=st.integers(1, 5), is_back=st.booleans())
+    def restore_or_remove_version(
+        self, side: int, group: str, pick: int, number: int, is_back: bool
+    ) -> None:
+        """Often one of those that there are."""
+        name = self.file(group, pick)
+        if (file := self.model.groups[group].files.get(name)) and number > 2:
+            number = file.numbers[pick % len(file.numbers)]
+        if is_back:
+            refusal, act = self.model.restore_version(group, name, number), acts.restore_version
+            self.act(side, refusal, act, group, _path(name), number)
+        else:
+            refusal = self.model.remove_version(group, name, number)
+            self.act(side, refusal, acts.remove_version, group, _path(name), number)
 
     @rule(group=groups_, limit=st.sampled_from([4000, LIMIT, 30_000]), keep=st.integers(0, 2))
     def rules_change(self, group: str, limit: int, keep: int) -> None:
@@ -388,6 +406,8 @@ class Service(RuleBasedStateMachine):
         expected = {group: self.model.counters(group) for group in self.model.groups}
         assert self.run(self.house.counters()) == expected
         self.run(self.house.check())
+        if self.house.ground.db.is_sqlite:  # on PostgreSQL at the end: it takes its time
+            self.run(self.house.check_audit([GROUP, OTHER]))
 
     def teardown(self) -> None:
         try:
@@ -406,6 +426,7 @@ class Service(RuleBasedStateMachine):
         self.model.reap()
         self.counters_are_right_and_all_that_is_referred_to_reads()
         self.run(self.house.check_books([GROUP, OTHER]))
+        self.run(self.house.check_audit([GROUP, OTHER]))
         self._read()
         for upload_id, upload in self.model.running.items():
             self.run(self._check_running(upload_id, upload))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from filestore.errors import (
+    Conflict,
     Exists,
     FilestoreError,
     NotFound,
@@ -21,9 +22,22 @@ Refusal = type[FilestoreError] | None
 
 @dataclass
 class File:
-    """The bytes of its versions that are still kept, oldest first; the last one is current."""
+    """The bytes of its versions that are still kept, oldest first, and their ``numbers``; the last
+    one is current."""
 
     versions: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    last: int = 0
+
+    def add(self, data: bytes) -> None:
+        """One more version, which becomes the current one."""
+        self.last += 1
+        self.versions.append(data)
+        self.numbers.append(self.last)
+
+    def keep(self, count: int) -> None:
+        """Only the newest ones; 0: all of them."""
+        self.versions, self.numbers = self.versions[-count:], self.numbers[-count:]
 
     @property
     def size(self) -> int:
@@ -152,7 +166,8 @@ class Reference:
             return QuotaExceeded
         if target in files:
             return Exists
-        files[target] = File([data])
+        files[target] = File()
+        files[target].add(data)
         return None
 
     def move(self, group: str, source: str, target: str) -> Refusal:
@@ -187,6 +202,29 @@ class Reference:
     def purge(self, group: str, entry_id: str) -> None:
         del self.groups[group].trash[entry_id]
 
+    def restore_version(self, group: str, name: str, number: int) -> Refusal:
+        """A version becomes the current one once more, as a new one."""
+        file = self.groups[group].files.get(name)
+        if file is None or number not in file.numbers:
+            return NotFound
+        if number == file.numbers[-1]:
+            return Conflict
+        data = file.versions[file.numbers.index(number)]
+        if not self.has_room(group, len(data)):
+            return QuotaExceeded
+        file.add(data)
+        return None
+
+    def remove_version(self, group: str, name: str, number: int) -> Refusal:
+        file = self.groups[group].files.get(name)
+        if file is None or number not in file.numbers:
+            return NotFound
+        if number == file.numbers[-1]:
+            return Conflict
+        at = file.numbers.index(number)
+        del file.versions[at], file.numbers[at]
+        return None
+
     def reap(self) -> None:
         """What has run out goes: uploads, what is in the trash, versions that are not kept."""
         for upload_id in [key for key, upload in self.running.items() if upload.is_due]:
@@ -194,7 +232,7 @@ class Reference:
         for group in self.groups.values():
             group.trash = {key: entry for key, entry in group.trash.items() if not entry.is_due}
             for file in group.all_files:
-                file.versions = file.versions[-group.keep :]
+                file.keep(group.keep)
 
     def _touch(self, upload_id: str) -> Refusal:
         if upload_id not in self.running:
@@ -215,7 +253,7 @@ class Reference:
     def _complete(self, upload_id: str) -> None:
         upload = self.running.pop(upload_id)
         files = self.groups[upload.group].files
-        files.setdefault(upload.name, File()).versions.append(upload.data)
+        files.setdefault(upload.name, File()).add(upload.data)
 
     def _end(self, upload_id: str) -> None:
         del self.running[upload_id]

@@ -1,4 +1,9 @@
-"""Random histories of one group: every act that moves bytes, in any order, by many at once."""
+"""Random histories of one group: every act that moves bytes, in any order, by many at once.
+
+Uploads, cancels, expiries, copies and moves between folders, the trash and back, versions that are
+restored and purged, limits of bytes, files and shares that change meanwhile, by several users;
+and moves and copies into another group, where there is one.
+"""
 
 import functools
 from collections import Counter
@@ -8,21 +13,27 @@ from typing import Final
 import sqlalchemy as sa
 
 from filestore.acts import tree
+from filestore.acts import versions as version_acts
+from filestore.acts.uploads import Request
 from filestore.errors import (
     BadRequest,
     Conflict,
     Exists,
+    FilesExceeded,
     LengthExceeded,
     NotFound,
     OffsetMismatch,
     QuotaExceeded,
+    ShareExceeded,
     UploadGone,
     UploadTakenOver,
 )
-from filestore.meta.tables import entries, groups, uploads
-from filestore.names import parse_path
+from filestore.meta.database import Tx
+from filestore.meta.tables import entries, groups, member_accounts, uploads, users, versions
+from filestore.model import Actor, Protocol
+from filestore.names import parse_name, parse_path
 from filestore_gc.reaping import Reaper
-from tests.services.hot_path import ACTOR, Process, random_bytes
+from tests.services.hot_path import ACTOR, DOMAIN, Process, random_bytes
 
 Draw = Callable[[int], int]
 """A number from 0 up to, but not including, the given one."""
@@ -31,10 +42,12 @@ REFUSALS: Final = (
     BadRequest,
     Conflict,
     Exists,
+    FilesExceeded,
     LengthExceeded,
     NotFound,
     OffsetMismatch,
     QuotaExceeded,
+    ShareExceeded,
     UploadGone,
     UploadTakenOver,
 )
@@ -45,16 +58,30 @@ FOLDERS: Final = ["/f", "/g", "/g/h"]
 LARGEST: Final = 300
 DATA: Final = [random_bytes(2 * LARGEST, seed) for seed in range(3)]
 """Few different bytes, so that uploads share blocks."""
+_CROSSING: Final = ("copy", "move")
+ACTORS: Final = [ACTOR, Actor("usr_second", None, None), Actor("usr_third", None, None)]
+
+
+async def add_actors(tx: Tx) -> None:
+    """The users beside the usual one."""
+    names = [actor.user_id for actor in ACTORS[1:]]
+    await tx.execute(users.insert(), [{"id": n, "name": n, "name_key": n} for n in names])
 
 
 class History:
-    """Acts drawn by ``draw`` on one group. Several histories may share a group and uploads."""
+    """Acts drawn by ``draw`` on one group. Several histories may share a group and uploads.
 
-    def __init__(self, at: Process, group: str, draw: Draw, shared: list[str]) -> None:
+    ``other``: a group into which it also moves and copies.
+    """
+
+    def __init__(
+        self, at: Process, group: str, draw: Draw, shared: list[str], other: str | None = None
+    ) -> None:
         self._at = at
         self._group = group
         self._draw = draw
         self._uploads = shared
+        self._other = other
         self.outcomes: Counter[str] = Counter()
         self.acts: list[Callable[[], Awaitable[object]]] = [
             self._begin,
@@ -74,9 +101,16 @@ class History:
             functools.partial(self._one_path, "remove"),
             functools.partial(self._trashed, "restore"),
             functools.partial(self._trashed, "purge"),
+            functools.partial(self._version, "restore_version"),
+            functools.partial(self._version, "remove_version"),
+            functools.partial(self._version, "remove_older"),
             self._limit,
+            self._limit_files,
+            self._limit_share,
             self._release,
         ]
+        if other is not None:
+            self.acts += [functools.partial(self._two_paths, act, other) for act in _CROSSING]
 
     async def step(self) -> None:
         """One act; being refused is a part of history."""
@@ -96,7 +130,12 @@ class History:
 
     async def _new(self, length: int | None) -> None:
         folder, _, name = self._path(FILES).rpartition("/")
-        upload = await self._at.begin(length, name, folder=parse_path(folder), group=self._group)
+        actor = self._actor()
+        request = Request(
+            self._group, DOMAIN, str(actor.user_id), Protocol.TUS, length,
+            folder=parse_path(folder), name=parse_name(name),
+        )  # fmt: skip
+        upload = await self._at.hot.transfers.begin(actor, request)
         if upload.is_open:
             self._uploads.append(upload.id)
 
@@ -128,14 +167,15 @@ class History:
             await self._at.change(late.where(uploads.c.state == "open").values(expires_at=1))
             await Reaper(self._at.db, self._at.id).expire_uploads()
 
-    async def _two_paths(self, act: str) -> None:
+    async def _two_paths(self, act: str, into: str | None = None) -> None:
         places = FILES + FOLDERS
         source, target = parse_path(self._path(places)), parse_path(self._path(places))
-        await self._at.transact(getattr(tree, act), ACTOR, self._group, source, target)
+        way = getattr(tree, act)
+        await self._at.transact(way, self._actor(), self._group, source, target, into)
 
     async def _one_path(self, act: str) -> None:
         path = parse_path(self._path(FILES + FOLDERS))
-        await self._at.transact(getattr(tree, act), ACTOR, self._group, path)
+        await self._at.transact(getattr(tree, act), self._actor(), self._group, path)
 
     async def _trashed(self, act: str) -> None:
         query = sa.select(entries.c.id).where(
@@ -143,14 +183,35 @@ class History:
         )
         if found := await self._at.all(query.order_by(entries.c.id)):
             entry_id = found[self._draw(len(found))].id
-            await self._at.transact(getattr(tree, act), ACTOR, self._group, entry_id)
+            await self._at.transact(getattr(tree, act), self._actor(), self._group, entry_id)
+
+    async def _version(self, act: str) -> None:
+        query = sa.select(sa.func.max(versions.c.number)).join(entries)
+        most = await self._at.one(query.where(entries.c.group_id == self._group)) or 1
+        path, number = parse_path(self._path(FILES)), 1 + self._draw(most)
+        way = getattr(version_acts, act)
+        await self._at.transact(way, self._actor(), self._group, path, number)
 
     async def _limit(self) -> None:
         change = sa.update(groups).where(groups.c.id == self._group)
         await self._at.change(change.values(quota_limit=self._draw(10) * LARGEST))
 
+    async def _limit_files(self) -> None:
+        limit = self._draw(12) or None
+        change = sa.update(groups).where(groups.c.id == self._group)
+        await self._at.change(change.values(files_limit=limit))
+
+    async def _limit_share(self) -> None:
+        limit = self._draw(8) * LARGEST or None
+        mine = member_accounts.c.user_id == self._actor().user_id
+        change = sa.update(member_accounts).where(member_accounts.c.group_id == self._group, mine)
+        await self._at.change(change.values(share_limit=limit))
+
     async def _release(self) -> None:
         await Reaper(self._at.db, self._at.id).release_contents()
+
+    def _actor(self) -> Actor:
+        return ACTORS[self._draw(len(ACTORS))]
 
     def _chosen(self) -> str:
         return self._uploads[self._draw(len(self._uploads))]

@@ -18,7 +18,7 @@ from filestore.model import Cause
 from filestore.names import parse_path
 from filestore.quota import ledger
 from tests.race.barriers import Paused, after, deadlocks, until_waiting
-from tests.race.histories import REFUSALS, History
+from tests.race.histories import REFUSALS, History, add_actors
 from tests.services.hot_path import (
     ACTOR,
     GROUP,
@@ -296,13 +296,14 @@ async def test_mixed_acts_by_many_on_two_processes_meet_no_deadlock(
     seed, actors, steps = 23, 16, 16
     pair = [at, await postgres_site.start(uploads__reserve_step_bytes=2**20)]
     await at.transact(add_group, "grp_other")
+    await at.transact(add_actors)
     shared: dict[str, list[str]] = {GROUP: [], "grp_other": []}
     outcomes: Counter[str] = Counter()
 
     async def play(number: int) -> None:
-        group = list(shared)[number % 2]
+        group, other = (list(shared)[(number + turn) % 2] for turn in (0, 1))
         rng = random.Random(f"{seed}-{number}")
-        history = History(pair[number // 2 % 2], group, rng.randrange, shared[group])
+        history = History(pair[number // 2 % 2], group, rng.randrange, shared[group], other)
         for _ in range(steps):
             await history.step()
         outcomes.update(history.outcomes)

@@ -13,6 +13,7 @@ from filestore.meta.tables import (
     contents,
     gc_queue,
     groups,
+    member_accounts,
     uploads,
     versions,
 )
@@ -170,6 +171,8 @@ async def test_an_upload_is_judged_up_to_its_offset(process: Process) -> None:
 COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
     "used": lambda: {"used": groups.c.used + 7},
     "reserved": lambda: {"reserved": groups.c.reserved + 7},
+    "files": lambda: {"files": groups.c.files + 7},
+    "reserved_files": lambda: {"reserved_files": groups.c.reserved_files + 7},
 }
 
 
@@ -185,9 +188,19 @@ async def test_a_wrong_counter_is_found_and_left_to_the_audit(
 
     report = await fsck(process)
     assert kinds(report) == {"quota-counters": 1}
-    assert report.findings[0].size == 7
+    assert report.findings[0].size == (0 if "files" in counter else 7)
+    assert f"{counter} is" in report.findings[0].said
     plan = plan_repair(report, Terms())
     assert plan.actions == () and "audit" in plan.left[0].why
+
+
+async def test_a_wrong_account_of_a_member_is_found_and_left_to_the_audit(process: Process) -> None:
+    await process.change(sa.update(member_accounts).values(used=member_accounts.c.used + 7))
+
+    report = await fsck(process)
+
+    assert kinds(report) == {"quota-counters": 1}
+    assert report.findings[0].said == "of 1 members the accounts are not what they take"
 
 
 @pytest.mark.parametrize("state", ["live", "lost"])

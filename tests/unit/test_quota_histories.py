@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.race.histories import LARGEST, History
-from tests.services.hot_path import Process, Site, add_group, sqlite_site
+from filestore.meta.tables import groups
+from tests.race.histories import LARGEST, History, add_actors
+from tests.services.hot_path import GROUP, Process, Site, add_group, set_limit, sqlite_site
+from tests.services.limits import check_audit, guard_limits
 
 ACTORS = 32
 SECONDS = 4.0
+PAUSES = 2
+OTHER = "grp_other"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,10 @@ def at(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """One process for all examples; each has a group of its own."""
     folder: Path = tmp_path_factory.mktemp("histories")
     site = sqlite_site(folder, uploads__reserve_step_bytes=2**20)
-    yield runner.run(site.start())
+    process = runner.run(site.start())
+    runner.run(process.transact(add_actors))
+    runner.run(process.transact(guard_limits))
+    yield process
     runner.run(site.__aexit__())
 
 
@@ -42,40 +50,73 @@ numbers = itertools.count(1)
 def test_counters_are_sums_after_every_act(
     runner: asyncio.Runner, at: Process, draws: list[int]
 ) -> None:
+    async def check_both(*both: str) -> None:
+        for one in both:
+            await at.check_books(one)
+        await check_audit(at, both)
+
     async def play() -> None:
-        group = f"grp_{next(numbers)}"
-        await at.transact(add_group, group, quota=5 * LARGEST)
+        group, other = f"grp_{next(numbers)}", f"grp_{next(numbers)}"
+        for one in (group, other):
+            await at.transact(add_group, one, quota=5 * LARGEST)
         left = iter(draws)
-        history = History(at, group, lambda below: next(left) % below, [])
+        history = History(at, group, lambda below: next(left) % below, [], other)
         while True:
             try:
                 await history.step()
             except (StopIteration, RuntimeError):
                 break  # all that was drawn is used up
-            await at.check_books(group)
-        await at.check_books(group)
+            await check_both(group, other)
+        await check_both(group, other)
 
     runner.run(play())
 
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_counters_are_sums_after_many_acted_at_once(postgres_site: Site, seed: int) -> None:
+    """And while they act an audit never shows a difference that is none."""
     at = await postgres_site.start(uploads__reserve_step_bytes=2**20)
+    await at.transact(add_group, OTHER)
+    await at.transact(add_actors)
+    await at.transact(guard_limits)
     shared: list[str] = []
-    ends_at = time.monotonic() + SECONDS
     outcomes: Counter[str] = Counter()
+    audits = 0
 
-    async def play(number: int) -> None:
-        rng = random.Random(f"{seed}-{number}")
-        history = History(at, "grp_test", rng.randrange, shared)
+    async def play(number: int, ends_at: float) -> None:
+        rng = random.Random(f"{seed}-{ends_at}-{number}")
+        history = History(at, GROUP, rng.randrange, shared, OTHER)
         while time.monotonic() < ends_at:
             await history.step()
         outcomes.update(history.outcomes)
 
-    await asyncio.gather(*(play(number) for number in range(ACTORS)))
+    async def audit(ends_at: float) -> None:
+        nonlocal audits
+        while time.monotonic() < ends_at:
+            await check_audit(at, (GROUP, OTHER))
+            audits += 1
 
+    for _ in range(PAUSES):
+        ends_at = time.monotonic() + SECONDS / PAUSES
+        await asyncio.gather(*(play(number, ends_at) for number in range(ACTORS)), audit(ends_at))
+        for group in (GROUP, OTHER):
+            await at.check_books(group)
+        await check_audit(at, (GROUP, OTHER))
+
+    assert audits >= PAUSES
     assert sum(outcomes.values()) > ACTORS, outcomes
     assert outcomes["begin"] and outcomes["finish"] and outcomes["terminate"], outcomes
-    await at.check_books()
     await at.check_references()
     await at.check_rest()
+
+
+async def test_the_guard_of_the_limits_has_teeth(any_site: Site) -> None:
+    at = await any_site.start()
+    await at.transact(guard_limits)
+    await set_limit(at, 10)
+    for values in ({"used": 11}, {"files": 1, "files_limit": 0}):
+        with pytest.raises(sa.exc.DBAPIError, match="overshoot"):
+            await at.change(sa.update(groups).where(groups.c.id == GROUP).values(values))
+    await at.change(sa.update(groups).where(groups.c.id == GROUP).values(used=10))
+    await set_limit(at, 5)
+    await at.change(sa.update(groups).where(groups.c.id == GROUP).values(used=7))

@@ -1,5 +1,7 @@
-"""``filestore fsck`` and ``scrub``: as jobs of the server, and on the store itself."""
+"""``filestore fsck``, ``scrub``, ``quota audit``: as jobs of the server, on the store itself."""
 
+import contextlib
+import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -47,6 +49,42 @@ async def test_a_server_is_checked_and_scrubbed_as_jobs(admin: Cli, team: str) -
 
     for wrong in (("--rate", "1"), ("--rate", "fast"), ("--older-than", "soon")):
         assert (await admin.run("scrub", *wrong)).code == 2, wrong
+
+
+async def test_quotas_of_a_server_are_audited_as_a_job(admin: Cli, team: str) -> None:
+    path = admin.folder / "data.bin"
+    path.write_bytes(bytes(3000) + team.encode())
+    await admin.json("upload", path, f"{team}:/")
+
+    audited = await admin.run("quota", "audit")
+    assert audited.code == 0, audited.err
+    assert "verified at 20" in audited.out and "difference 0 B" in audited.out
+    one = await admin.json("quota", "audit", team, "--physical", "--repair")
+    assert (one["result"], one["accounts"], one["physical"]["difference_bytes"]) == ("clean", 1, 0)
+    assert (await admin.run("quota", "audit", "nobody-at-all")).code != 0
+
+
+async def test_drift_is_found_directly_shown_and_corrected(tmp_path: Path) -> None:
+    data, here = tmp_path / "data", tmp_path / "here"
+    here.mkdir()
+    await with_a_file(data)
+    cli = Cli("http://127.0.0.1:9", "none", tmp_path / "state", here)
+    assert (await cli.run("quota", "audit", "--data", data)).code == 0
+    with contextlib.closing(sqlite3.connect(data / "filestore.sqlite3")) as db, db:
+        db.execute("UPDATE groups SET used = used + 24")
+
+    found = await cli.run("quota", "audit", "lab", "--data", data)
+    assert found.code == 1
+    assert "difference 24 B" in found.out and "without the journal" in found.out
+    assert "would be corrected: used 1024 -> 1000" in found.out
+
+    corrected = await cli.run("quota", "audit", "--repair", "--data", data)
+    assert corrected.code == 0
+    lines = [line.strip() for line in corrected.out.splitlines()]
+    assert lines.index("would be corrected: used 1024 -> 1000") < lines.index(
+        "corrected: used 1024 -> 1000"
+    )
+    assert (await cli.json("quota", "audit", "--data", data))["result"] == "clean"
 
 
 async def test_what_a_path_would_free_is_told_and_nothing_is_damaged(admin: Cli, team: str) -> None:
