@@ -33,8 +33,8 @@ main-job: $(READY)  ## the main job with real clients, and crashes: in small, so
 e2e: $(READY)  ## the long ones: the main job at full size
 	$(BIN)/python -m pytest -m e2e $(ARGS)
 
-crash: $(READY)  ## kills the server at every failpoint, and 300 times at random, on each backend
-	FILESTORE_CRASH_ROUNDS=$${FILESTORE_CRASH_ROUNDS:-300} \
+crash: $(READY)  ## kills the server at every failpoint, and 3,000 times at random: 1,000 on each backend
+	FILESTORE_CRASH_ROUNDS=$${FILESTORE_CRASH_ROUNDS:-1000} \
 		$(BIN)/python -m pytest tests/crash -m '' $(ARGS)
 
 machine: $(READY)  ## random histories against a plain model, some minutes; FILESTORE_MACHINE_SEED repeats

@@ -510,6 +510,12 @@ uploads = table(
         sqlite_where=text("wanted_epoch IS NOT NULL"),
     ),
     Index(
+        "ix_uploads_changed_at",
+        "changed_at",
+        postgresql_where=text("state <> 'open'"),
+        sqlite_where=text("state <> 'open'"),
+    ),
+    Index(
         "uq_uploads_idempotency_key",
         "user_id",
         "idempotency_key",

@@ -22,6 +22,9 @@ WANTED: Final = "wanted"
 FREED: Final = "freed"
 """Notices to other processes: ``wanted ID EPOCH`` asks a holder to let go, ``freed ID`` answers."""
 
+_OPEN_AS_INDEXED: Final = sa.literal(UploadState.OPEN.value, literal_execute=True)
+"""In the words of the partial index of ended uploads: SQLite compares words, not parameters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -270,7 +273,7 @@ async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) 
     """
     ended = (
         sa.select(uploads.c.id)
-        .where(uploads.c.state != UploadState.OPEN, uploads.c.changed_at < before)
+        .where(uploads.c.state != _OPEN_AS_INDEXED, uploads.c.changed_at < before)
         .order_by(uploads.c.changed_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

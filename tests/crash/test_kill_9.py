@@ -1,8 +1,8 @@
 """The server is killed again and again while clients upload, overwrite and delete and the
 collector runs; no promise is ever broken, and nothing is left behind.
 
-``FILESTORE_CRASH_ROUNDS`` says how many times (``make crash``: 300); ``FILESTORE_CRASH_SEED``
-repeats what the harness decided, though not what the system did.
+``FILESTORE_CRASH_ROUNDS`` says how many times (``make crash``: 1,000 on each backend);
+``FILESTORE_CRASH_SEED`` repeats what the harness decided, though not what the system did.
 """
 
 import os

@@ -16,8 +16,9 @@ from sqlalchemy.engine import Engine
 from filestore.meta import fsck, fsck_sums, healing
 from filestore.meta.database import Tx
 from filestore.model import KIB
+from filestore_gc.reaping import Memory
 from filestore_gc.scrub import Scrub
-from tests.services.collecting import collector_of, delete, pass_time, start
+from tests.services.collecting import DAY_S, collector_of, delete, pass_time, start
 from tests.services.hot_path import DOMAIN, Process, Site, random_bytes
 
 Asked = dict[str, Any]
@@ -53,7 +54,7 @@ def listening() -> Iterator[Asked]:
 
 
 async def with_garbage(site: Site) -> Process:
-    """A process with three files, of which two are dead, a day ago."""
+    """A process with three files, of which two are dead, and whose uploads ended a day ago."""
     process = await start(site)
     for name in ("a", "b", "c"):
         await process.upload(random_bytes(20 * KIB, name), name)
@@ -64,7 +65,7 @@ async def with_garbage(site: Site) -> Process:
 
 
 async def collect(process: Process) -> None:
-    collector = collector_of(process)
+    collector = collector_of(process, memory=Memory(DAY_S, DAY_S))
     await collector.plan(grace_s=0)
     report = await collector.run_once(grace_s=0)
     assert report.blocks > 0 and report.removed_rows == report.blocks
@@ -127,3 +128,14 @@ async def test_no_batch_on_postgres_needs_a_walk_through_a_table(postgres_site: 
 
     for statement, plan in (await plans_of(process, asked)).items():
         assert not _POSTGRES_WALK.search(plan), f"{statement}\n{plan}"
+
+
+async def test_the_uploads_to_forget_come_by_their_index(any_site: Site) -> None:
+    """Else each batch would look at all that have ended, hour after hour."""
+    process = await with_garbage(any_site)
+    with listening() as asked:
+        await collect(process)
+    plans = await plans_of(process, asked)
+    (plan,) = [plans[one] for one in plans if "uploads.changed_at <" in one]
+    assert "ix_uploads_changed_at" in plan
+    assert "TEMP B-TREE" not in plan, "sorted in SQLite; PostgreSQL sorts so few on its own"

@@ -125,6 +125,7 @@ def _alter_uploads() -> None:
     op.create_index(
         "ix_uploads_wanted", "uploads", ["holder_id"], **_where("wanted_epoch IS NOT NULL")
     )
+    op.create_index("ix_uploads_changed_at", "uploads", ["changed_at"], **_where("state <> 'open'"))
     op.create_index(
         "uq_uploads_idempotency_key",
         "uploads",
