@@ -151,6 +151,7 @@ class DurableFolder:
                             name = path.rpartition("/")[2]
                             with suppress(FileNotFoundError):
                                 os.rename(name, name, src_dir_fd=source, dst_dir_fd=aim)
+                        reached("disk.moved")
                         os.fsync(aim)  # before the other: a file may be found twice, never not
                     os.fsync(source)
 

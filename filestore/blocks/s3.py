@@ -58,6 +58,7 @@ from filestore.blocks.s3_body import BlockBody
 from filestore.blocks.s3_errors import find_code, refusal
 from filestore.blocks.s3_location import S3Location
 from filestore.errors import BlockDamaged, StoreUnavailable
+from filestore.failpoints import reached
 from filestore.model import KIB
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -168,6 +169,7 @@ class S3Store:
         """Copied by the service, then removed."""
         paths = [object_path(key) for key in keys]
         await self._on_sdk(partial(self._copy, paths, quarantine_folder(day)))
+        reached("s3.copied")
         await self._on_sdk(partial(self._remove, paths))
 
     async def walk_aside(self, *, after: str = "") -> AsyncIterator[StoredObject]:

@@ -169,11 +169,14 @@ async def mark_live(tx: Tx, block: KnownBlock) -> bool:
 async def revive(db: Database, block: KnownBlock) -> bool:
     """Whether a block that reads well again is live now: not when it has a twin already."""
     try:
-        return await db.transact(lambda tx: mark_live(tx, block))
+        is_live = await db.transact(lambda tx: mark_live(tx, block))
     except IntegrityError as err:
         if not violates(err, "uq_blocks_live"):
             raise
         return False
+    if is_live:
+        reached("heal.revived")
+    return is_live
 
 
 async def heal(db: Database, block_id: int, *, max_batches: int | None = None) -> int:

@@ -15,6 +15,7 @@ from filestore.blocks.backend import BlockFetcher
 from filestore.blocks.port import BlockKey, BlockQuarantine, StoredObject, StoreIdentity
 from filestore.blocks.verified import VerifiedReader
 from filestore.errors import BlockDamaged, BlockMissing, Json, StoreError
+from filestore.failpoints import reached
 from filestore.meta import contents, fsck, fsck_sums, healing, instance
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
@@ -92,6 +93,7 @@ class Repair:
             self.result.problem = Problem(err.code, str(err))
         finally:
             if self.result.moved:
+                reached("repair.done")
                 await self._db.transact(partial(self._record, actor=actor))
         return self.result
 
@@ -146,8 +148,12 @@ class Repair:
             shape = await read_shape(self._store, key)
         except (BlockDamaged, BlockMissing):
             return False
+        if shape.size != block.size:
+            return False
         act = partial(fsck.correct_shape, block=block, shape=shape)
-        return shape.size == block.size and await self._db.transact(act)
+        is_right = await self._db.transact(act)
+        reached("repair.corrected")
+        return is_right
 
     async def _adopt(self, action: Action) -> None:
         """A row for an object that the database has forgotten, then what that heals."""
@@ -167,6 +173,7 @@ class Repair:
         except (BlockDamaged, BlockMissing, IntegrityError):
             # another block has its hash, or no group its domain: superfluous either way
             return await self._set_aside([replace(action, act=Act.SET_ASIDE)])
+        reached("repair.adopted")
         self._note(action, True)
         self.result.healed += await heal_hashes(self._db, key.domain, [key.hash])
 
@@ -176,12 +183,15 @@ class Repair:
         if content_id is None:
             return self._note(action, False)
         act = partial(_release_unwanted, content_id=content_id)
-        self._note(action, await self._db.transact(act))
+        is_released = await self._db.transact(act)
+        reached("repair.released")
+        self._note(action, is_released)
 
     async def _queue(self, actions: Sequence[Action]) -> None:
         for some in batches(actions, _BATCH):
             ids = [action.block.block_id for action in some if action.block is not None]
             queued = await self._db.transact(partial(_queue_unlisted, ids=ids))
+            reached("repair.queued")
             for action in some:
                 self._note(action, action.block is not None and action.block.block_id in queued)
 
@@ -197,6 +207,7 @@ class Repair:
                 known = await self._db.read(look)
                 gone = [key for key in mine if (key.hash, key.generation) not in known]
                 await self._store.set_aside(gone, self._day)
+                reached("repair.set-aside")
                 for key in mine:
                     self._note(keys[key], key in gone, "it has a row")
 
@@ -208,6 +219,7 @@ class Repair:
             page = [item.path async for item in _first(walk, _PAGE)]
             paths = [path for path in page if path.startswith(f"{day}/")]
             await self._store.remove_aside(paths)
+            reached("repair.emptied")
             found = bool(paths)
         self._note(action, True)
 
@@ -221,7 +233,9 @@ class Repair:
         epoch = max(mark[1], seen.epoch) + 1
         joined = await self._db.transact(partial(fsck.join_epochs, seen=seen, epoch=epoch))
         if joined:
+            reached("repair.joined")
             await self._store.write_identity(seen.store_id, epoch)
+            reached("repair.marked")
         self._note(action, joined)
 
 

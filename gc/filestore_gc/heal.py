@@ -14,6 +14,7 @@ from filestore.blocks.backend import BlockFetcher
 from filestore.blocks.port import BlockKey, StoreIdentity
 from filestore.blocks.verified import VerifiedReader
 from filestore.errors import BlockDamaged, BlockMissing, Json, StoreUnavailable
+from filestore.failpoints import reached
 from filestore.meta import healing, instance
 from filestore.meta.affected import Affected, DamagedFile, find_damaged
 from filestore.meta.database import Database
@@ -104,7 +105,10 @@ async def lose(
     :raises StoreUnavailable: the store does not show its identity; nothing is marked.
     """
     await confirm_store(db, store)
-    return await db.transact(partial(healing.mark_lost, block=block, why=fault))
+    affected = await db.transact(partial(healing.mark_lost, block=block, why=fault))
+    if affected is not None:
+        reached("heal.lost")
+    return affected
 
 
 async def heal_all(db: Database, *, page: int = PAGE) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from filestore.blocks.verified import VerifiedReader
 from filestore.errors import Json, StoreError
+from filestore.failpoints import reached
 from filestore.meta import gc_figures, healing
 from filestore.meta.affected import Affected
 from filestore.meta.database import Database, Tx
@@ -246,6 +247,7 @@ class Scrub:
             well = [block for block in batch if faults.get(block.block_id, "") is None]
             if well:
                 await self._db.transact(partial(healing.note_checked, checked=well))
+                reached("scrub.checked")
         self._report.blocks += len(faults)
         self._report.bytes += sum(block.stored_size or block.size for block in batch)
         for block in batch:

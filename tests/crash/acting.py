@@ -177,7 +177,11 @@ class Acting:
 
     async def ask_collection(self) -> str:
         """Asks for a collection that frees at once; the job's path."""
-        reply = await self.api.post(JOBS, {"kind": "gc", "grace_s": 0})
+        return await self.ask("gc", grace_s=0)
+
+    async def ask(self, kind: str, **wishes: object) -> str:
+        """Asks for a job; its path."""
+        reply = await self.api.post(JOBS, {"kind": kind, **wishes})
         assert reply.status == 202, reply.body
         return str(reply.headers["Location"])
 

@@ -7,15 +7,22 @@ from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
+from blake3 import blake3
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from filestore.acts.groups import DEFAULT_DOMAIN
+from filestore.blocks.header import encode
 from filestore.blocks.port import BlockKey
+from filestore.ids import new_generation
+from filestore.meta import contents
 from filestore.meta.database import Tx
+from filestore.meta.fsck import StoredShape, adopt
 from filestore.meta.tables import (
     audit_log,
     blocks,
     content_blocks,
     entries,
+    gc_queue,
     groups,
     processes,
     quota_journal,
@@ -26,6 +33,7 @@ from filestore.model import BlockState
 from filestore.offline import working_on
 from filestore.quota.verifying import verify_journal
 from filestore.settings import Settings, load
+from filestore.transfer.assembly import NEW_CONTENTS
 from filestore_gc import Result
 from filestore_gc.fsck_run import run_fsck
 from filestore_gc.kinds import Ground
@@ -93,8 +101,52 @@ class Offline:
         await self._check_store()
         await self._check_journals()
 
-    async def lose_a_block(self, name: str, group: str) -> None:
-        """Removes the object of a block of this file, and lets a scrub find that."""
+    async def remove_a_block(self, name: str, group: str) -> None:
+        """Removes the object of a block of this file; nobody has noticed yet."""
+        await self._ground.store.remove([await self._a_block(name, group)])
+
+    async def flip_a_block(self, name: str, group: str) -> None:
+        """Another bit in the object of a block of this file; nobody has noticed yet."""
+        key = await self._a_block(name, group)
+        stored = await self._ground.store.get(key)
+        await self._ground.store.put(key, [stored[:-1] + bytes([stored[-1] ^ 1])])
+
+    async def hide_a_block(self, name: str, group: str) -> None:
+        """A block of this file was found lost; its object is back, of another size than said."""
+        key = await self._a_block(name, group)
+        stored = await self._ground.store.get(key)
+        await self._ground.store.remove([key])
+        found = await run_scrub(self._ground.db, self._ground.store, self._settings)
+        assert found.lost == 1, found
+        await self._ground.store.put(key, [stored])
+        grown = sa.update(blocks).values(stored_size=blocks.c.stored_size + 1)
+        grown = grown.where(blocks.c.hash == key.hash, blocks.c.generation == key.generation)
+        await self._ground.db.transact(lambda tx: tx.execute(grown))
+
+    async def leave_strangers(self) -> None:
+        """What no act of the service leaves: an object without a row that holds no block, one
+        that was set aside long ago, a block that nobody uses or queued, a content without an
+        upload."""
+        store = self._ground.store
+        await store.put(_key(b"broken"), [b"broken"])
+        old = _key(b"old")
+        await store.put(old, [b"old"])
+        await store.set_aside([old], "2001-01-01")
+        unlisted = _key(b"unlisted")
+        stored = encode(b"unlisted", level=3)
+        await store.put(unlisted, stored.parts)
+        shape = StoredShape(len(b"unlisted"), stored.stored_size, stored.codec)
+
+        async def act(tx: Tx) -> None:
+            name = (unlisted.hash, unlisted.generation)
+            block_id = await adopt(tx, unlisted.domain, name, shape, keep_us=0)
+            await tx.execute(sa.delete(gc_queue).where(gc_queue.c.block_id == block_id))
+            await contents.create_all(tx, [unlisted.domain], NEW_CONTENTS)
+
+        await self._ground.db.transact(act)
+
+    async def _a_block(self, name: str, group: str) -> BlockKey:
+        """The key of the first block of this file."""
         query = (
             sa.select(blocks)
             .join(content_blocks, content_blocks.c.block_id == blocks.c.id)
@@ -103,10 +155,8 @@ class Offline:
             .join(groups, groups.c.id == entries.c.group_id)
             .where(groups.c.name == group, entries.c.name == name)
         )
-        row = (await self._all(query.limit(1)))[0]
-        await self._ground.store.remove([BlockKey(row.domain_id, row.hash, row.generation)])
-        found = await run_scrub(self._ground.db, self._ground.store, self._settings)
-        assert found.lost == 1, found
+        row = (await self._all(query.order_by(content_blocks.c.byte_offset).limit(1)))[0]
+        return BlockKey(row.domain_id, row.hash, row.generation)
 
     async def freed_by_collections(self) -> int:
         """Bytes that all collections until now freed together, as the audit log has them."""
@@ -150,6 +200,11 @@ class Offline:
 
     async def _all(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         return list(await self._ground.db.read(partial(_rows, query=query)))
+
+
+def _key(data: bytes) -> BlockKey:
+    """A key that was never used, of the block ``data``."""
+    return BlockKey(DEFAULT_DOMAIN, blake3(data).digest(), new_generation())
 
 
 async def _rows(tx: Tx, query: sa.Select[Any]) -> Any:

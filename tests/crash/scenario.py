@@ -1,8 +1,8 @@
 """One fixed story of a group's files, in steps that can be taken again after a crash.
 
 It passes every point at which a crash leaves something behind: uploads in pieces and with a
-break, bytes that are known, overwriting, concatenation, deleting, expiry, damage and its
-healing, collection.
+break, bytes that are known, overwriting, concatenation, deleting, expiry, collection, damage and
+its healing, and a database that is restored from a backup.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ from tests.http.api import Api
 
 _PATIENCE_S: Final = 60.0
 _KEPT: Final = "kept.bin"
+_FLIPPED: Final = "flipped.bin"
+_HIDDEN: Final = "hidden.bin"
+_AGAIN: Final = "again.bin"
 _BEGUN: Final = "begun.bin"
 _JOINED: Final = "joined.bin"
 _WHOLE: Final = 5 * MIB // 2
@@ -36,6 +39,9 @@ class Scenario:
         self.promises = promises
         self.before = before
         self._kept = Material(f"{group} kept", 300 * KIB)
+        self._small = {
+            name: Material(f"{group} {name}", 20 * KIB) for name in (_FLIPPED, _HIDDEN, _AGAIN)
+        }
         self._large = Material(f"{group} large", _WHOLE)
         self._joined = Material(f"{group} joined", _FIRST)
         self._parts: list[str] = []
@@ -45,6 +51,8 @@ class Scenario:
             self._upload_in_pieces,
             self._upload_known_bytes,
             self._upload_by_the_draft,
+            self._scrub,
+            self._repair,
             self._heal,
             self._overwrite,
             self._concatenate,
@@ -62,11 +70,32 @@ class Scenario:
         return f"<Scenario {self.group}, {self.promises!r}>"
 
     async def prepare(self, store: Offline) -> None:
-        """Before the server starts: what the story before left behind is damaged and old."""
+        """Before the backup is made: a block of the story before was lost, and is back."""
+        if self.before is not None:
+            await store.hide_a_block(_HIDDEN, self.before.group)
+
+    async def go_on(self, acting: Acting) -> None:
+        """What happens between the backup and its being restored: a block goes, and comes back
+        under another key, and the store gets one that the backup knows nothing of."""
+        if self.before is None:
+            return
+        files = f"/api/v1/groups/{self.before.group}/files"
+        gone = await acting.api.delete(f"{files}/{_AGAIN}?permanent=true")
+        assert gone.status == 204, gone.body
+        await self._collect(acting)
+        again = self.before._small[_AGAIN]
+        for name, material in ((_AGAIN, again), ("forgotten.bin", Material("forgotten", KIB))):
+            reply = await acting.api.put(f"{files}/{name}", data=material.read(0, material.size))
+            assert reply.status == 201, reply.body
+
+    async def damage(self, store: Offline) -> None:
+        """Behind the restore: what the story before left behind is damaged and old."""
         if self.before is not None:
             await store.let_uploads_expire()
             await store.let_temporary_files_expire()
-            await store.lose_a_block(_KEPT, self.before.group)
+            await store.remove_a_block(_KEPT, self.before.group)
+            await store.flip_a_block(_FLIPPED, self.before.group)
+            await store.leave_strangers()
 
     async def check(self, acting: Acting) -> None:
         """Every promise is kept. Also right after a crash."""
@@ -87,8 +116,11 @@ class Scenario:
             assert made.status in (201, 409), made.body
 
     async def _keep(self, acting: Acting) -> None:
-        """A file that stays until the next story."""
+        """Files that stay until the next story."""
         await self._bring(acting, _KEPT, self._kept)
+        for name, material in self._small.items():
+            if not self.promises.file(name).versions:
+                await acting.put(name, material)
 
     async def _upload_in_pieces(self, acting: Acting) -> None:
         """A request, a second one that breaks off on the way, and the rest."""
@@ -113,12 +145,26 @@ class Scenario:
         if promise.is_open:
             await acting.send(promise, promise.material.size)
 
+    async def _scrub(self, acting: Acting) -> None:
+        """What reads well again is live again, and what does not any more is lost."""
+        if self.before is not None:
+            await self._finish(acting, await acting.ask("scrub"))
+
+    async def _repair(self, acting: Acting) -> None:
+        """The restored database and its store are brought together."""
+        if self.before is not None:
+            await self._finish(acting, await acting.ask("fsck", repair=True))
+
     async def _heal(self, acting: Acting) -> None:
-        """The bytes of which the store lost a block come again; the old file reads well then."""
+        """The bytes of which the store lost a block come again; the old files read well then."""
         if self.before is None:
             return
-        await self._bring(acting, "healing.bin", self.before._kept)
-        await tus.assert_equal(acting.api, self.before.group, _KEPT, self.before._kept)
+        old = self.before
+        await self._bring(acting, "healing.bin", old._kept)
+        if not self.promises.file("healing-too.bin").versions:
+            await acting.put("healing-too.bin", old._small[_FLIPPED])
+        for name, material in ((_KEPT, old._kept), *old._small.items()):
+            await tus.assert_equal(acting.api, old.group, name, material)
 
     async def _overwrite(self, acting: Acting) -> None:
         if len(self.promises.file("large.bin").versions) == 1:
@@ -194,7 +240,10 @@ class Scenario:
         assert reply.json["expires_at"] is not None
 
     async def _collect(self, acting: Acting) -> None:
-        path = await acting.ask_collection()
+        await self._finish(acting, await acting.ask_collection())
+
+    async def _finish(self, acting: Acting, path: str) -> None:
+        """The job at ``path`` ends well."""
         async with asyncio.timeout(_PATIENCE_S):
             while (job := (await acting.api.get(path)).json)["ended_at"] is None:
                 continue

@@ -10,8 +10,13 @@ from tests.crash.promises import Promises
 from tests.crash.scenario import Scenario, acting_in
 from tests.e2e.stage import Stage
 
-SETTINGS = {"gc.interval_s": 1, "gc.grace_s": 0, "journal.seal_interval_s": 1}
-"""Collector and sealer run by themselves as often as they can, and nothing waits for a grace."""
+SETTINGS = {
+    "gc.interval_s": 1,
+    "gc.grace_s": 0,
+    "fsck.orphan_age_s": 0,
+    "journal.seal_interval_s": 1,
+}
+"""Collector and sealer run by themselves as often as they can; nothing waits, nor does a repair."""
 
 Arm = Callable[[], str]
 """Says where the next start of the server is to end; empty: nowhere."""
@@ -40,8 +45,7 @@ class Theatre:
         story = Scenario(f"story-{self.stories}", promises, self._last)
         try:
             if self._last is not None:
-                async with offline(self._stage) as store:
-                    await story.prepare(store)
+                await self._look_back(story)
             await self._tell(story, arm)
         finally:
             promises.close()
@@ -50,6 +54,18 @@ class Theatre:
             await store.converge()
             await store.check()
         self._last = story
+
+    async def _look_back(self, story: Scenario) -> None:
+        """The database is restored from a backup, and more is damaged; nobody dies meanwhile."""
+        async with offline(self._stage) as store:
+            await story.prepare(store)
+        with self._stage.backend.backup():
+            self._server.failpoint = ""
+            self._server.start()
+            await story.go_on(acting_in(story, self._stage.admin(self._server)))
+            self._stop()
+        async with offline(self._stage) as store:
+            await story.damage(store)
 
     async def _tell(self, story: Scenario, arm: Arm) -> None:
         acting: Acting | None = None

@@ -1,6 +1,7 @@
 """Where a service under test keeps rows and blocks, and how many bytes it has stored."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Backend:
     folder: Path
     database: str | None = None
     service: S3Service | None = None
+    postgres: PostgresService | None = None
     bucket: str = field(default_factory=lambda: f"e2e-{secrets.token_hex(6)}")
 
     @property
@@ -44,6 +46,25 @@ class Backend:
     @property
     def environment(self) -> dict[str, str]:
         return {} if self.service is None else s3_keys(self.service)
+
+    @contextmanager
+    def backup(self) -> Iterator[None]:
+        """The database is restored at the end of the block as it was at its beginning, while
+        no server runs; the blocks are not."""
+        if self.database is None or self.postgres is None:
+            data, saved = self.folder / "data", self.folder / "saved"
+            shutil.copytree(data, saved, ignore=shutil.ignore_patterns("blocks"))
+            yield
+            for path in data.glob("filestore.sqlite3*"):
+                path.unlink()
+            shutil.copytree(saved, data, dirs_exist_ok=True)
+            shutil.rmtree(saved)
+        else:
+            name = self.postgres.database_name(self.database)
+            saved_url = self.postgres.make_database(template=name)
+            yield
+            self.postgres.replace_database(self.database, by=saved_url)
+            self.postgres.drop_database(saved_url)
 
     def stored_bytes(self) -> int:
         """Bytes of all objects in the store, headers included."""
@@ -74,6 +95,6 @@ def made(name: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Ba
     service: S3Service = request.getfixturevalue(kind)
     url = postgres.make_database()
     try:
-        yield Backend(name, folder, url, service)
+        yield Backend(name, folder, url, service, postgres)
     finally:
         postgres.drop_database(url)

@@ -81,6 +81,12 @@ class PostgresService:
         self._run("createdb", "--strategy=file_copy", f"--template={template or 'template1'}", name)
         return self.url(name)
 
+    def replace_database(self, url: str, by: str) -> None:
+        """Database ``url`` becomes a copy of database ``by``, to which nobody is connected."""
+        self.drop_database(url)
+        template = f"--template={self.database_name(by)}"
+        self._run("createdb", "--strategy=file_copy", template, self.database_name(url))
+
     def drop_database(self, url: str) -> None:
         """Removes a database at once; connections to it are cut."""
         self._run("dropdb", "--force", "--if-exists", self.database_name(url))
