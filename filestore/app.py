@@ -29,7 +29,7 @@ from filestore.settings import Settings
 from filestore.telemetry import Metrics
 from filestore.transfer.assembly import HotPath, running_hot_path
 from filestore.transfer.downloaded import running_downloaded
-from filestore_gc import running_collector, running_scrubber
+from filestore_gc import Doubt, running_collector, running_scrubber
 from filestore_gc.auditing import running_auditor
 from filestore_gc.jobs import running_jobs
 from filestore_gc.kinds import Ground, known_kinds
@@ -78,7 +78,9 @@ async def make_service(settings: Settings) -> AsyncIterator[Service]:
         attachment = Attachment(db, instance, make_backend(stack, settings, process_id))
         store = attachment.gate
         await attachment.attempt()
-        hot = await stack.enter_async_context(running_hot_path(settings, db, store, process_id))
+        hot = await stack.enter_async_context(
+            running_hot_path(settings, db, store, process_id, sift=Doubt(db, store).sift)
+        )
         collector = await stack.enter_async_context(
             running_collector(settings, db, store, process_id, begin=attachment.wait)
         )

@@ -284,3 +284,8 @@ def _rotten_entries() -> sa.CTE:
 
 def _is_upload_due() -> sa.ColumnElement[bool]:
     return sa.and_(uploads.c.state == UploadState.OPEN, uploads.c.expires_at <= now_us())
+
+
+async def newest_block(tx: Tx) -> int:
+    """The highest id of a block; 0: there is none. Ids are given in the order of coming."""
+    return int(await tx.scalar(sa.select(sa.func.max(blocks.c.id))) or 0)

@@ -50,6 +50,16 @@ async def seems_alive(tx: Tx, process_id: str) -> bool:
     return await tx.scalar(query) is not None
 
 
+async def was_idle(tx: Tx, at_us: int) -> bool:
+    """Whether processes that the database knows of were at work before this moment, and none can
+    have been at it."""
+    margin = sa.literal(int(SILENCE_S * 1_000_000), sa.BigInteger)
+    end = sa.func.coalesce(processes.c.ended_at, processes.c.seen_at)
+    was_before = sa.exists().where(processes.c.started_at <= at_us)
+    was_at_work = sa.exists().where(processes.c.started_at - margin <= at_us, end + margin >= at_us)
+    return bool(await tx.scalar(sa.select(sa.and_(was_before, ~was_at_work))))
+
+
 async def living_processes(tx: Tx, *, silent_s: float = SILENCE_S) -> set[str]:
     """Ids of the processes that have not ended and were seen within ``silent_s`` seconds."""
     return set(await tx.scalars(sa.select(processes.c.id).where(is_alive(silent_s))))

@@ -19,7 +19,7 @@ from filestore.transfer.buffers import Buffers
 from filestore.transfer.digests import DigestKeeper
 from filestore.transfer.egress import Egress
 from filestore.transfer.engine import Engine, Tuning
-from filestore.transfer.placing import Placer
+from filestore.transfer.placing import Placer, Sift, rely_on_all
 from filestore.transfer.recording import Recorder
 from filestore.transfer.service import Transfers
 from filestore.transfer.tail import TailCache
@@ -45,10 +45,12 @@ async def running_hot_path(
     process_id: str,
     *,
     params: ChunkerParams = NEW_CONTENTS,
+    sift: Sift = rely_on_all,
 ) -> AsyncIterator[HotPath]:
     """The hot path, running; at the end its threads and tasks have ended.
 
-    ``params`` is how new contents are cut; those begun before keep their own.
+    ``params`` is how new contents are cut; those begun before keep their own. ``sift`` says which
+    blocks that are known may be relied on.
 
     Of the memory budget, uploads get a half, downloads five sixteenths, the cache of tails two
     and hashing what is stored one: a crowd of slow readers cannot keep uploads from memory,
@@ -65,6 +67,7 @@ async def running_hot_path(
         process_id=process_id,
         deadline_s=settings.blocks.put_deadline_s,
         zstd_level=settings.blocks.zstd_level,
+        sift=sift,
     )
     ahead, wait_s = settings.transfer.read_ahead, settings.transfer.memory_wait_s
     budget = MemoryBudget(total // 2, wait_s=wait_s)

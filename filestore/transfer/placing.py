@@ -11,7 +11,7 @@ there are no cycles.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,6 +27,14 @@ from filestore.meta.blocks import NewBlock
 from filestore.meta.database import Database
 from filestore.model import Codec
 from filestore.transfer.workers import Workers
+
+Sift = Callable[[dict[bytes, int]], Awaitable[dict[bytes, int]]]
+"""Gives those of the live blocks (ids by hash) that may be relied on."""
+
+
+async def rely_on_all(known: dict[bytes, int]) -> dict[bytes, int]:
+    """A live block has its object."""
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,8 @@ class Placement:
 
 
 class Placer:
-    """Places blocks for all uploads of the process. ``deadline_s`` bounds each PUT."""
+    """Places blocks for all uploads of the process. ``deadline_s`` bounds each PUT. ``sift`` is
+    asked which of the known blocks do without one."""
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class Placer:
         process_id: str,
         deadline_s: float,
         zstd_level: int,
+        sift: Sift = rely_on_all,
     ) -> None:
         self._db = db
         self._store = store
@@ -76,6 +86,7 @@ class Placer:
         self._process_id = process_id
         self._deadline_s = deadline_s
         self._level = zstd_level
+        self._sift = sift
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -97,7 +108,8 @@ class Placer:
         :raises StoreUnavailable: some are placed, some not. Safe to repeat.
         :raises StoreFull: likewise.
         """
-        known = await self._db.read(partial(blocks.find_live, domain_id=domain, hashes=list(data)))
+        look = partial(blocks.find_live, domain_id=domain, hashes=list(data))
+        known = await self._sift(await self._db.read(look))
         placement = Placement(domain, {key: Placed(block_id) for key, block_id in known.items()})
         mine: dict[bytes, _Flight] = {}
         for key in data:

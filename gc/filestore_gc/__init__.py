@@ -7,6 +7,7 @@ objects.
 """
 
 from filestore_gc.collector import Collector, Tuning, make_collector, running_collector
+from filestore_gc.doubt import Doubt
 from filestore_gc.freeable import FreeableReport, show_freeable, show_trashed
 from filestore_gc.fsck_run import FsckRun, run_fsck
 from filestore_gc.heal import DamagedPage, list_damaged
@@ -18,6 +19,7 @@ from filestore_gc.scrubbing import Scrubber, running_scrubber
 __all__ = [
     "Collector",
     "DamagedPage",
+    "Doubt",
     "FreeableReport",
     "FsckRun",
     "Line",

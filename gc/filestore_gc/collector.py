@@ -34,7 +34,8 @@ from filestore_gc.stopping import end
 from filestore_gc.sweeping import Sweep, Swept, Way
 
 THOROUGH_EVERY: Final = 60
-"""Of so many runs by itself one also looks for blocks that no task names."""
+"""Of so many runs by itself one also looks for blocks that no task names, and raises the epoch
+if blocks have come since: about hourly."""
 
 _KEPT_LINES: Final = 100
 """Lines of a report, the largest, that the audit log keeps: thousands of groups have more."""
@@ -61,12 +62,13 @@ Tell = Callable[[Json], None]
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """One run: by which terms, for whom, and how much it is to find out."""
+    """One run: by which terms, for whom, and how much it is to find out. ``renews``: the epoch is
+    raised if blocks have come since this collector did."""
 
     terms: Terms
     actor: Actor = SYSTEM
     is_asked: bool = False
-    is_first: bool = False
+    renews: bool = False
     thorough: bool = True
     tell: Tell | None = None
 
@@ -84,7 +86,7 @@ class Collector:
         self._lease = Lease(db, process_id)
         self._pace = Pace(tuning.removals_per_s)
         self._runs = 0
-        self._has_begun = False
+        self._newest: int | None = None
         self._complaint: Problem | None = None
 
     def __repr__(self) -> str:
@@ -138,7 +140,8 @@ class Collector:
             if turn is None:
                 return None
             thorough = self._runs % THOROUGH_EVERY == 0
-            order = _Order(self._terms(None), is_first=not self._has_begun, thorough=thorough)
+            renews = thorough or self._newest is None
+            order = _Order(self._terms(None), renews=renews, thorough=thorough)
             report = await self._run(turn, order)
         self._complain(report)
         return report
@@ -175,8 +178,8 @@ class Collector:
             reaper = Reaper(self._db, self._process_id, keep, self._tuning.memory)
             outcome.reaped = await reaper.reap(thorough=order.thorough)
             await self._guard(outcome)
-            if outcome.problem is None and order.is_first:
-                await self._begin(outcome)
+            if outcome.problem is None and order.renews:
+                await self._renew(outcome)
             if outcome.problem is None:
                 await self._sweep(order, outcome, keep)
         except TakenOver:
@@ -195,11 +198,15 @@ class Collector:
         except StoreError as err:
             outcome.fail(err)
 
-    async def _begin(self, outcome: "_Outcome") -> None:
-        """A backup of the database that was made before this process began is older now."""
+    async def _renew(self, outcome: "_Outcome") -> None:
+        """A backup is older now that was made before this process began, or before the blocks
+        came that have come since this was last asked."""
+        newest = await self._db.read(gc_figures.newest_block)
+        if newest == self._newest:
+            return
         try:
             await raise_epoch(self._db, self._store)
-            self._has_begun = True
+            self._newest = newest
         except StoreError as err:
             outcome.fail(err)
 

@@ -27,6 +27,7 @@ from filestore.meta.affected import Affected, affected_by_block
 from filestore.meta.blocks import find_live
 from filestore.meta.database import Database
 from filestore.meta.healing import KnownBlock, find_block
+from filestore.meta.processes import was_idle
 from filestore.model import BlockState
 from filestore_gc.fsck_report import Finding, Findings, Kind, Note, NoteKind
 from filestore_gc.heal import find_fault, key_of, parse_path
@@ -196,6 +197,7 @@ class ObjectCheck:
             shape, said = None, f"no row names it; it holds no block: {err.members.get('reason')}"
         except BlockMissing:
             return
+        is_forgotten = await self.db.read(partial(was_idle, at_us=found.written_at))
         self.findings.add(
             Finding(
                 Kind.ORPHAN,
@@ -205,6 +207,7 @@ class ObjectCheck:
                 key=key,
                 written_at=found.written_at,
                 reads_well=shape is not None,
+                is_forgotten=is_forgotten,
             )
         )
 

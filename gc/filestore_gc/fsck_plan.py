@@ -134,7 +134,7 @@ class _Planner:
         self.left.append(Left(found.subject, why))
 
     def orphan(self, found: Finding) -> None:
-        if self.forgets and found.reads_well:
+        if (self.forgets or found.is_forgotten) and found.reads_well:
             self.take(found, Act.ADOPT, "the database was restored and has forgotten it")
         elif self._is_old_enough(found):
             self.take(found, Act.SET_ASIDE, "no row names it")

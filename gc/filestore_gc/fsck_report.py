@@ -69,7 +69,8 @@ class Finding:
     """One thing that is wrong, looked at twice. ``subject`` names it, ``said`` says what is.
 
     ``reads_well``: the object's bytes are those of the block. ``written_at``: when the object
-    was put, in microseconds by the store's clock; 0: not known.
+    was put, in microseconds by the store's clock; 0: not known. ``is_forgotten``: that was in a
+    gap between the processes that the database knows of.
     """
 
     kind: Kind
@@ -81,6 +82,7 @@ class Finding:
     content_id: int | None = None
     written_at: int = 0
     reads_well: bool = False
+    is_forgotten: bool = False
     affected: Affected = field(default_factory=Affected)
 
     def to_json(self) -> dict[str, Json]:

@@ -5,10 +5,10 @@ collected to nothing; one whose references have vanished is left alone. There is
 force it.
 
 The *epoch* is a number in the database and in the store's identity mark. It is raised when the
-collector of a process begins, and before a collection dooms its first block; in the database
-first, and under the lease. So a database that was restored from a backup has a smaller one
-than its store: the blocks that it still counts on may be gone, and the store may hold files
-that it does not know.
+collector of a process begins, before a collection dooms its first block and behind that one, and
+hourly when blocks have come; in the database first, and under the lease. So a database that was
+restored from a backup has a smaller one than its store: the blocks that it still counts on may
+be gone, and the store may hold files that it does not know.
 """
 
 from typing import Final, Protocol

@@ -113,9 +113,12 @@ class Sweep:
             if await self._pass():
                 continue
             if not (self.done.busy and self._way.patient and waits < BUSY_WAITS):
-                return self.done
+                break
             waits += 1
             await self._sleep(BUSY_WAIT_S)
+        if self._may_doom:  # a backup made meanwhile may call a block live that has gone since
+            await raise_epoch(self._db, self._store)
+        return self.done
 
     async def _pass(self) -> int:
         """How many blocks made a step."""

@@ -51,6 +51,7 @@ class Scenario:
             self._upload_in_pieces,
             self._upload_known_bytes,
             self._upload_by_the_draft,
+            self._rely,
             self._scrub,
             self._repair,
             self._heal,
@@ -144,6 +145,15 @@ class Scenario:
         promise = known[-1] if known else await acting.put_ietf("draft.bin", material)
         if promise.is_open:
             await acting.send(promise, promise.material.size)
+
+    async def _rely(self, acting: Acting) -> None:
+        """Bytes that the restored database believes to have, and that are gone, come again."""
+        if self.before is None:
+            return
+        gone = self.before._small[_AGAIN]
+        if not self.promises.file("relying.bin").versions:
+            await acting.put("relying.bin", gone)
+        await acting.read("relying.bin")
 
     async def _scrub(self, acting: Acting) -> None:
         """What reads well again is live again, and what does not any more is lost."""

@@ -13,7 +13,7 @@ from filestore.blocks.port import Leftover, LeftoverKind
 from filestore.ids import new_generation
 from filestore.meta.healing import COLUMNS, known
 from filestore.meta.instance import find_instance
-from filestore.meta.tables import blocks, instance
+from filestore.meta.tables import blocks, instance, now_us, processes
 from filestore_gc import Result, guards
 from filestore_gc.fsck_plan import DAY_S, Act, Terms, plan_repair
 from filestore_gc.fsck_repair import Repair
@@ -38,13 +38,15 @@ from tests.services.damage import (
     put_orphan,
     read_file,
     repaired,
+    stored,
+    stored_site,
     until_reached,
 )
 from tests.services.hot_path import Process, Site, random_bytes, site_on
 from tests.services.needs import is_available, require
 from tests.services.s3 import S3Service
 
-__all__ = ["on_disk"]
+__all__ = ["on_disk", "stored", "stored_site"]
 
 
 def memory_of(process: Process) -> MemoryStore:
@@ -292,6 +294,25 @@ async def test_epochs_stay_apart_while_orphans_are_too_young_to_be_set_aside(
     assert outcome.repaired.moved == 0 and outcome.exit_code == 1
     assert kinds(outcome.after) == {"epochs-differ": 1, "object-without-row": 1}
     assert (await repaired(process)).exit_code == 0
+
+
+async def test_what_was_written_while_no_known_process_ran_is_adopted_at_equal_epochs(
+    stored: Process,
+) -> None:
+    """The database was restored from a backup, and its epoch had not been raised since that."""
+    forgotten = await put_orphan(stored, b"forgotten" * 99)
+    broken = await put_orphan(stored, b"broken" * 99, stored=b"FSTB" + bytes(50))
+    hour = 3_600 * 1_000_000
+    lives = sa.update(processes).values(started_at=now_us() - 2 * hour, seen_at=now_us() - hour)
+    await stored.change(lives)
+
+    outcome = await repaired(stored, Terms())
+    assert outcome.repaired.done == {Act.ADOPT: 1}
+    assert outcome.exit_code == 1, "what holds no block is too young to be set aside"
+    assert (await repaired(stored)).repaired.done == {Act.SET_ASIDE: 1}
+    assert forgotten.path in await live_paths(stored)
+    assert [path[11:] for path in await aside(stored)] == [broken.path]
+    await check_clean(stored)
 
 
 async def test_a_store_that_is_an_older_copy_is_recognised(memory_site: Site) -> None:

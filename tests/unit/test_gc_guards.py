@@ -11,8 +11,11 @@ from filestore.meta.database import Tx
 from filestore.meta.instance import Instance, find_instance
 from filestore.meta.tables import blocks, content_blocks, instance
 from filestore.model import KIB
-from filestore_gc import Collector, Result
+from filestore_gc import Collector, Result, collector
+from tests.contract.faulty import Fault
+from tests.contract.faulty import Kind as Fails
 from tests.services.collecting import acts, block_rows, collector_of, delete, objects, start
+from tests.services.damage import until_reached
 from tests.services.hot_path import DOMAIN, Process, Site, random_bytes
 
 SIZE = 12 * KIB
@@ -22,8 +25,8 @@ async def _refused(process: Process, code: str) -> None:
     """A plan and a run say that they refuse and why; the objects stay."""
     stored = objects(process)
     states = [row.state for row in await block_rows(process)]
-    collector = collector_of(process)
-    for report in (await collector.plan(grace_s=0), await collector.run_once(grace_s=0)):
+    asked = collector_of(process)
+    for report in (await asked.plan(grace_s=0), await asked.run_once(grace_s=0)):
         assert report.result is Result.REFUSED
         assert not report.result.is_good
         assert report.problem is not None and report.problem.code == code
@@ -77,12 +80,54 @@ async def test_the_first_run_by_itself_of_a_process_raises_the_epoch_once(any_si
     process = await start(any_site)
     before = await process.db.read(find_instance)
     assert before is not None
-    collector = collector_of(process, rest_s=0)
+    by_itself = collector_of(process, rest_s=0)
     for _ in range(3):
-        assert await collector.run_if_due() is not None
+        assert await by_itself.run_if_due() is not None
     raised = Instance(before.store_id, before.epoch + 1)
     assert await process.db.read(find_instance) == raised
     assert await process.store.read_identity() == (raised.store_id, raised.epoch)
+
+
+async def test_a_thorough_run_by_itself_raises_the_epoch_when_blocks_have_come(
+    any_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a backup that knows nothing of what was uploaded since is older, within the hour."""
+    monkeypatch.setattr(collector, "THOROUGH_EVERY", 2)
+    process = await start(any_site)
+    by_itself = collector_of(process, rest_s=0)
+
+    async def raised_by(runs: int) -> int:
+        before = await process.db.read(find_instance)
+        for _ in range(runs):
+            assert await by_itself.run_if_due() is not None
+        after = await process.db.read(find_instance)
+        assert before is not None and after is not None
+        return after.epoch - before.epoch
+
+    assert await raised_by(2) == 1, "it begins"
+    assert await raised_by(4) == 0, "nothing has come"
+    await process.upload(random_bytes(SIZE, "a"), "a")
+    assert await raised_by(4) == 1
+
+
+async def test_a_database_from_a_backup_made_during_a_collection_is_refused(
+    any_site: Site,
+) -> None:
+    """It may call a block live that the rest of the collection has removed."""
+    process = await _with_a_deleted_file(any_site)
+    removal = Fault("remove", 1, Fails.HOLD)
+    process.store.plan = [removal]
+    run = asyncio.create_task(collector_of(process).run_once(grace_s=0))
+    await until_reached(removal, run)
+    backup = await process.db.read(find_instance)
+    assert backup is not None
+    removal.gate.set()
+    assert (await run).result is Result.DONE
+
+    await process.change(instance.update().values(epoch=backup.epoch))
+    await process.upload(random_bytes(SIZE, "c"), "c")
+    await delete(process, "c")
+    await _refused(process, "database-older")
 
 
 async def test_a_database_from_a_backup_before_the_last_start_is_refused_in_report_and_log(
@@ -111,13 +156,13 @@ async def test_processes_that_begin_at_once_take_nobody_for_older(postgres_site:
     processes = [await start(postgres_site) for _ in range(3)]
     collectors = [collector_of(process, rest_s=0) for process in processes]
 
-    async def begin(collector: Collector) -> None:
-        while (report := await collector.run_if_due()) is None:
+    async def begin(mine: Collector) -> None:
+        while (report := await mine.run_if_due()) is None:
             continue
         assert report.result is Result.NOTHING
 
-    async def plan(collector: Collector) -> None:
-        assert (await collector.plan()).problem is None
+    async def plan(mine: Collector) -> None:
+        assert (await mine.plan()).problem is None
 
     await asyncio.gather(*map(begin, collectors), *map(plan, collectors * 3))
     found = await processes[0].db.read(find_instance)
@@ -153,9 +198,9 @@ async def test_much_garbage_that_no_deletion_explains_is_refused(any_site: Site)
 async def test_the_same_refusal_is_in_the_audit_log_once(any_site: Site) -> None:
     process = await start(any_site)
     process.store.inner.marks.clear()  # type: ignore[attr-defined]
-    collector = collector_of(process, rest_s=0)
+    by_itself = collector_of(process, rest_s=0)
     for _ in range(3):
-        report = await collector.run_if_due()
+        report = await by_itself.run_if_due()
         assert report is not None and report.result is Result.REFUSED
     assert await acts(process) == ["gc.run"]
 
