@@ -231,6 +231,36 @@ MUTANTS: Final = (
             "test_a_copy_that_waits_for_the_purge_of_its_source_finds_nothing",
         ),
     ),
+    Mutant(
+        "restored-believed",
+        "uploads rely on what a restored database calls live",
+        (
+            Change(
+                "gc/filestore_gc/doubt.py",
+                " for hash, id in known.items() if await self._is_well(id)}",
+                " for hash, id in known.items()}",
+            ),
+        ),
+        (
+            "tests/unit/test_gc_doubt.py::"
+            "test_no_upload_relies_on_a_block_that_a_restored_database_only_believes_in",
+        ),
+    ),
+    Mutant(
+        "epoch-before-only",
+        "the epoch is not raised behind a run that doomed blocks",
+        (
+            Change(
+                "gc/filestore_gc/sweeping.py",
+                "        if self._may_doom:  #",
+                "        if not self._may_doom:  #",
+            ),
+        ),
+        (
+            "tests/unit/test_gc_guards.py::"
+            "test_a_database_from_a_backup_made_during_a_collection_is_refused",
+        ),
+    ),
 )
 
 

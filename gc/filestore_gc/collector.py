@@ -227,8 +227,10 @@ class Collector:
         )
         sweep = Sweep(self._db, self._store, way, pace=self._pace, keep=keep)
         outcome.swept = sweep.done
+        newest, self._newest = self._newest, None  # breaking off leaves the epoch to the next run
         try:
             await sweep.run()
+            self._newest = newest
         except StoreError as err:
             outcome.fail(err)
         if sweep.done.problem is not None and sweep.done.failed:

@@ -130,6 +130,25 @@ async def test_a_database_from_a_backup_made_during_a_collection_is_refused(
     await _refused(process, "database-older")
 
 
+async def test_an_epoch_that_could_not_be_raised_behind_a_collection_is_raised_by_the_next_run(
+    any_site: Site,
+) -> None:
+    process = await _with_a_deleted_file(any_site)
+    by_itself = collector_of(process, rest_s=0)
+    third = process.store.calls["write_identity"] + 3
+    process.store.plan = [Fault("write_identity", third, Fails.BEFORE)]
+
+    broken = await by_itself.run_if_due()
+    assert broken is not None and broken.result is Result.FAILED
+    assert broken.blocks > 0, "it broke off at its end"
+    before = await process.db.read(find_instance)
+    again = await by_itself.run_if_due()
+    assert again is not None and again.result.is_good
+    after = await process.db.read(find_instance)
+    assert before is not None and after is not None and after.epoch > before.epoch
+    assert await process.store.read_identity() == (after.store_id, after.epoch)
+
+
 async def test_a_database_from_a_backup_before_the_last_start_is_refused_in_report_and_log(
     any_site: Site,
 ) -> None:
