@@ -166,10 +166,10 @@ async def test_the_trash_is_purged_when_its_time_is_over_and_not_before(any_site
     collector = collector_of(process)
     assert (await collector.run_once(grace_s=0)).reaped.entries == 0
 
-    await pass_time(process, 59)
+    await pass_time(process, 30)
     await put_in_trash(process, "b")
     assert (await collector.run_once(grace_s=0)).reaped.entries == 0
-    await pass_time(process, 1)
+    await pass_time(process, 30)
     report = await collector.run_once(grace_s=0)
 
     assert (report.reaped.entries, report.reaped.bytes) == (1, BIG)
