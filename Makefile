@@ -15,8 +15,8 @@ export PIP_BUILD_CONSTRAINT := config/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test main-job e2e crash machine soak storm mutants check format bench bench-gc \
-	bench-concat bench-trickle bench-statement settings wheel clean
+.PHONY: help run test main-job e2e crash machine soak storm mutants check format bench bench-gc
+.PHONY: bench-concat bench-trickle bench-statement settings wheel clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | tr '#' '\t'
