@@ -7,6 +7,8 @@ time has run out, and the version before it is the current one again.
 Locks as everywhere: the group, the pool's account, the tree's root, the file.
 """
 
+from dataclasses import replace
+
 from filestore.acts.booking import book_removed
 from filestore.errors import Json, NotFound
 from filestore.meta import contents, entries, temporary
@@ -45,15 +47,6 @@ async def keep(tx: Tx, actor: Actor, group_id: str, version_id: str) -> Temporar
     """
     found = await _held(tx, group_id, version_id, to_remove=False)
     paths = await entries.paths_of(tx, [found.entry_id])
-    of_pool = ledger.Line(
-        cause=Cause.PROMOTE,
-        used=-found.size,
-        ref=found.id,
-        member_id=found.author_id,
-        entry_id=found.entry_id,
-        path=paths.get(found.entry_id),
-        mime=found.mime,
-    )
     of_group = ledger.Line(
         cause=Cause.PROMOTE,
         used=found.size,
@@ -64,7 +57,7 @@ async def keep(tx: Tx, actor: Actor, group_id: str, version_id: str) -> Temporar
         mime=found.mime,
     )
     await ledger.post(tx, actor, group_id, [of_group], within_limit=True)
-    await ledger.post(tx, actor, found.pool_id, [of_pool])
+    await ledger.post(tx, actor, found.pool_id, [replace(of_group, used=-found.size)])
     await temporary.make_permanent(tx, found.id)
     path = of_group.path
     await audit(tx, actor, "version.keep", group_id=group_id, target=path, after=found.id)
