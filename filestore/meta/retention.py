@@ -19,10 +19,21 @@ _HAS_RULE: Final = sa.or_(groups.c.versions_keep > 0, groups.c.versions_keep_s >
 def is_version_due() -> sa.ColumnElement[bool]:
     """That a row of ``versions`` joined with ``entries`` and ``groups`` is not kept any more.
 
-    Numbers have no gaps among the versions that are left, because only the oldest ever go.
+    Numbers may have gaps: versions are removed by hand, and temporary ones expire. So the newer
+    ones are counted, where the numbers alone do not say that they are too few.
     """
     kept_us = groups.c.versions_keep_s * sa.literal(1_000_000, sa.BigInteger)
-    is_beyond = versions.c.number <= entries.c.last_number - groups.c.versions_keep
+    newer = versions.alias("newer")
+    newer_ones = (
+        sa.select(sa.func.count())
+        .where(newer.c.entry_id == versions.c.entry_id, newer.c.number > versions.c.number)
+        .correlate(versions)
+        .scalar_subquery()
+    )
+    is_beyond = sa.and_(
+        versions.c.number <= entries.c.last_number - groups.c.versions_keep,
+        newer_ones >= groups.c.versions_keep,
+    )
     is_old = versions.c.superseded_at + kept_us <= now_us()
     return sa.and_(
         _HAS_RULE,
