@@ -39,6 +39,16 @@ async def change_pool(tx: Tx, actor: Actor, *, domain_id: str, limit: int, keep_
     return after
 
 
+async def keep_if_fitting(
+    tx: Tx, actor: Actor, group_id: str, version_id: str
+) -> TemporaryVersion | None:
+    """:func:`keep` while the group stays below its soft limit with it; None: it would not."""
+    await ledger.lock(tx, group_id)
+    if not await temporary.is_fitting(tx, version_id):
+        return None
+    return await keep(tx, actor, group_id, version_id)
+
+
 async def keep(tx: Tx, actor: Actor, group_id: str, version_id: str) -> TemporaryVersion:
     """Makes a temporary version permanent; as it was before.
 

@@ -30,6 +30,7 @@ _COLUMNS = (*versions.c, entries.c.group_id, users.c.name.label("author"))
 _FROM = versions.join(entries, entries.c.id == versions.c.entry_id).outerjoin(
     users, users.c.id == versions.c.author_id
 )
+_WITH_GROUPS = _FROM.join(groups, groups.c.id == entries.c.group_id)
 _TEMPORARY = versions.c.expires_at.is_not(None)
 
 
@@ -45,15 +46,23 @@ async def due(tx: Tx, *, after: str, limit: int) -> list[TemporaryVersion]:
 
 
 async def fitting(tx: Tx, *, after: str, limit: int) -> list[TemporaryVersion]:
-    """Versions that have room in their groups now, below the soft limit; a hint as well."""
+    """Versions that have room in their groups now, below the soft limit; a hint as well: one may
+    take the room of the next."""
+    query = sa.select(*_COLUMNS).select_from(_WITH_GROUPS).where(_TEMPORARY, _has_room())
+    return await _page(tx, query, after=after, limit=limit)
+
+
+async def is_fitting(tx: Tx, version_id: str) -> bool:
+    """Whether :func:`fitting` holds of one version, whose group's row is locked."""
+    found = sa.select(versions.c.id).select_from(_WITH_GROUPS)
+    found = found.where(versions.c.id == version_id, _TEMPORARY, _has_room())
+    return await tx.scalar(found) is not None
+
+
+def _has_room() -> sa.ColumnElement[bool]:
     held = groups.c.used + groups.c.reserved
     mark = sa.func.coalesce(groups.c.soft_limit, groups.c.quota_limit)
-    has_room = sa.and_(
-        versions.c.size <= mark - held, versions.c.size <= groups.c.quota_limit - held
-    )
-    joined = _FROM.join(groups, groups.c.id == entries.c.group_id)
-    query = sa.select(*_COLUMNS).select_from(joined).where(_TEMPORARY, has_room)
-    return await _page(tx, query, after=after, limit=limit)
+    return sa.and_(versions.c.size <= mark - held, versions.c.size <= groups.c.quota_limit - held)
 
 
 async def of_group(

@@ -250,12 +250,12 @@ async def _expire_version(tx: Tx, version: TemporaryVersion) -> bool:
 async def _keep_version(db: Database, version: TemporaryVersion) -> bool:
     """Whether it is permanent now. Others may have taken the room, or the member's share has none:
     then its time goes on."""
-    act = partial(acts.keep, actor=SYSTEM, group_id=version.group_id, version_id=version.id)
+    group_id, version_id = version.group_id, version.id
+    act = partial(acts.keep_if_fitting, actor=SYSTEM, group_id=group_id, version_id=version_id)
     try:
-        await db.transact(act)
+        return await db.transact(act) is not None
     except (NotFound, QuotaExceeded):
         return False
-    return True
 
 
 async def _prune(tx: Tx, entry_id: str, group_id: str) -> tuple[int, int]:

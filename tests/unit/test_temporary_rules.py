@@ -73,3 +73,15 @@ async def test_versions_that_were_removed_do_not_count_either(at: Process) -> No
     await _change(at, versions_keep=3)
     await Reaper(at.db, at.id).prune_versions()
     assert await _numbers(at) == [2, 3, 5]
+
+
+async def test_by_themselves_files_become_permanent_only_up_to_the_soft_limit(at: Process) -> None:
+    await at.upload(b"x" * 100, "kept")
+    for name in ("a", "b", "c"):
+        await at.upload(name.encode() * 40, name)
+    await _change(at, soft_limit=190)
+
+    assert await Reaper(at.db, at.id).keep_temporary() == 2
+
+    assert (await at.check_books()).used == 180
+    assert await _pool_room(at) == (40, 0)
