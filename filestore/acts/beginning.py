@@ -219,8 +219,8 @@ async def _reserve(tx: Tx, group_id: str, news: Sequence[New], made: Sequence[Up
             of_group.append(replace(line, reserved=0))
             of_pool.append(replace(line, reserved_files=0))
     last = news[-1].wish.actor
-    await ledger.post(tx, last, group_id, of_group, within_limit=True)
-    await ledger.post(tx, last, accounts.POOL_ID, of_pool, within_limit=True)
+    for account, lines in ((group_id, of_group), (accounts.POOL_ID, of_pool)):
+        await ledger.post(tx, last, account, lines, within_limit=True, group_id=group_id)
 
 
 async def _finished(tx: Tx, new: New, upload: Upload) -> Upload:

@@ -111,7 +111,9 @@ async def book_taken_over(tx: Tx, actor: Actor, upload: Upload, parts: Collectio
         lines.setdefault(upload.group_id, []).append(replace(line, reserved=0))
         lines.setdefault(upload.pool_id, []).append(replace(line, reserved_files=0))
     for account in sorted(lines):
-        await ledger.post(tx, actor, account, lines[account], within_limit=True)
+        await ledger.post(
+            tx, actor, account, lines[account], within_limit=True, group_id=upload.group_id
+        )
 
 
 async def book_completed(tx: Tx, actor: Actor, upload: Upload, placed: Placed, size: int) -> None:
@@ -146,9 +148,10 @@ async def _post_for(
         await ledger.post(tx, actor, upload.group_id, [line], within_limit=within_limit)
         return
     files = replace(line, used=0, reserved=0)
-    await ledger.post(tx, actor, upload.group_id, [files], within_limit=within_limit)
     bytes_ = replace(line, files=0, reserved_files=0)
-    await ledger.post(tx, actor, upload.pool_id, [bytes_], within_limit=within_limit)
+    group_id = upload.group_id
+    for account, moves in ((group_id, files), (upload.pool_id, bytes_)):
+        await ledger.post(tx, actor, account, [moves], within_limit=within_limit, group_id=group_id)
 
 
 def path_of_upload(upload: Upload) -> str:

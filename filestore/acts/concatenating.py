@@ -6,7 +6,8 @@ the reservations of its parts in the transaction that begins it; what a final be
 is reserved anew, for each file is charged for all its bytes.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -67,8 +68,7 @@ async def begin_final(
     (new,) = await named(tx, request.group_id, [wish])
     if isinstance(new, FilestoreError):
         raise new
-    taken = sum(part.reserved for part in held.values() if part.pool_id is None)
-    new.account_id = await _admit(tx, group, new, size - taken)
+    new.account_id = await _admit(tx, group, new, held.values())
     for part in held.values():
         kept_until = uploads.slid_expiry(limits.expire_s)
         await uploads.change(tx, part, {"reserved": 0, "expires_at": kept_until})
@@ -79,16 +79,21 @@ async def begin_final(
     return upload
 
 
-async def _admit(tx: Tx, group: Row[Any], new: New, size: int) -> str:
-    """The account for a file that needs ``size`` bytes more than its parts have of the group's.
+async def _admit(tx: Tx, group: Row[Any], new: New, parts: Iterable[Upload]) -> str:
+    """The account for a file, which needs as many bytes more as its parts have not reserved there.
 
     Asked before much is written; what is posted in the end decides.
     """
-    user_id = new.wish.request.user_id
+    user_id, size = new.wish.request.user_id, new.wish.request.length or 0
+    reserved = Counter[str | None]()
+    for part in parts:
+        reserved[part.pool_id] += part.reserved
     door = await open_door(tx, group, {user_id})
-    verdict = door.admit(user_id, size, int(new.brings_file))
+    grows, in_pool = size - reserved[None], size - reserved[accounts.POOL_ID]
+    verdict = door.admit(user_id, grows, int(new.brings_file), in_pool=in_pool)
     if verdict.is_refusal:
-        raise refusal_of(door, verdict, user_id, size)
+        needed = in_pool if verdict is Verdict.NO_POOL else grows
+        raise refusal_of(door, verdict, user_id, needed)
     return accounts.POOL_ID if verdict is Verdict.POOL else str(group.id)
 
 

@@ -84,18 +84,20 @@ class Admission:
     def share_of(self, user_id: str) -> Share:
         return self.shares.setdefault(user_id, Share())
 
-    def admit(self, user_id: str, size: int, files: int) -> Verdict:
+    def admit(self, user_id: str, size: int, files: int, *, in_pool: int | None = None) -> Verdict:
         """Lets in an upload of ``size`` bytes that brings ``files`` new ones, or says why not.
 
-        An upload of unknown length comes with 0 and reserves as it goes.
+        An upload of unknown length comes with 0 and reserves as it goes. ``in_pool``: what it would
+        need of the pool, where that is another number of bytes.
         """
         free_files = self.group.free_files
         if files > 0 and free_files is not None and files > free_files:
             return Verdict.NO_FILES
         if self.group.overflows and self.pool is not None and self.group.is_beyond_soft(size):
-            if size > self.pool.free:
+            pooled = size if in_pool is None else in_pool
+            if pooled > 0 and pooled > self.pool.free:
                 return Verdict.NO_POOL
-            self.pool.take(size, 0)
+            self.pool.take(pooled, 0)
             self.group.take(0, files)
             return Verdict.POOL
         if size > self.group.free:

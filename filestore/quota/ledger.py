@@ -56,12 +56,19 @@ class Line:
 
 
 async def post(
-    tx: Tx, actor: Actor, account_id: str, lines: Sequence[Line], *, within_limit: bool = False
+    tx: Tx,
+    actor: Actor,
+    account_id: str,
+    lines: Sequence[Line],
+    *,
+    within_limit: bool = False,
+    group_id: str | None = None,
 ) -> None:
     """Moves the counters by all lines together and writes a row of the journal for each.
 
     With ``within_limit`` it commits only if what grows stays within the limits in force: bytes,
     files, the member's share. Two that race for the last bytes are decided by the row's lock.
+    ``group_id``: for whom, where the account may be a pool's; a refusal speaks of that group.
 
     Costs one statement for the counters, one for the journal, one for each member.
 
@@ -76,7 +83,7 @@ async def post(
     total = _Total.of(moving)
     account = await _move(tx, account_id, total, len(moving), within_limit=within_limit)
     if account is None:
-        raise await explained(tx, account_id, total.bytes, total.all_files)
+        raise await explained(tx, account_id, total.bytes, total.all_files, group_id=group_id)
     await _write(tx, actor, account, total, moving)
     if account.kind == AccountKind.GROUP:
         await _settle_members(tx, account_id, moving, within_limit=within_limit)

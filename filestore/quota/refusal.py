@@ -24,16 +24,29 @@ _NAMED_HOLDERS: Final = 10
 """How many of the users who hold reservations a refusal names."""
 
 
-async def explained(tx: Tx, account_id: str, needed: int, files: int) -> Exception:
-    """The error for a move that found no row: the account's figures are those of this moment."""
-    living = sa.select(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
-    row = (await tx.execute(living)).one_or_none()
-    if row is None:
+async def explained(
+    tx: Tx, account_id: str, needed: int, files: int, *, group_id: str | None = None
+) -> Exception:
+    """The error for a move that found no row: the account's figures are those of this moment.
+
+    ``group_id``: who asked, also of a pool. It is told of its own figures, and not of what the
+    pool holds of others.
+    """
+    room = await _living_room(tx, account_id)
+    group = room if group_id in (None, account_id) else await _living_room(tx, group_id)
+    if room is None or group is None:
         return NotFound(what="group")
-    room = room_of(row)
+    if group is not room:
+        return quota_exceeded(group, needed, room)
     if needed <= room.free and room.files_limit is not None:
         return files_exceeded(room, files)
     return quota_exceeded(room, needed)
+
+
+async def _living_room(tx: Tx, account_id: str) -> Room | None:
+    living = sa.select(groups).where(groups.c.id == account_id, groups.c.deleted_at.is_(None))
+    row = (await tx.execute(living)).one_or_none()
+    return None if row is None else room_of(row)
 
 
 def room_of(row: Row[Any]) -> Room:

@@ -8,11 +8,15 @@ import sqlalchemy as sa
 
 from filestore.acts import temporary
 from filestore.acts import versions as version_acts
+from filestore.acts.uploads import Request
+from filestore.errors import QuotaExceeded
 from filestore.meta.accounts import POOL_ID
 from filestore.meta.tables import groups, versions
-from filestore.names import parse_path
+from filestore.meta.uploads import Upload
+from filestore.model import Protocol, UploadPart
+from filestore.names import parse_name, parse_path
 from filestore_gc.reaping import Reaper
-from tests.services.hot_path import ACTOR, DOMAIN, GROUP, Process, Site, set_limit
+from tests.services.hot_path import ACTOR, DOMAIN, GROUP, USER, Process, Site, set_limit
 
 
 @pytest.fixture
@@ -85,3 +89,57 @@ async def test_by_themselves_files_become_permanent_only_up_to_the_soft_limit(at
 
     assert (await at.check_books()).used == 180
     assert await _pool_room(at) == (40, 0)
+
+
+async def test_a_refusal_of_the_pool_says_nothing_of_what_it_holds(at: Process) -> None:
+    await at.upload(b"x" * 90, "kept")
+    await at.upload(b"y" * 450, "others")
+    upload = await at.append(await at.begin(None, "a"), 0, b"z" * 10)
+    with pytest.raises(QuotaExceeded) as refused:
+        await at.append(upload, 10, b"", length=200)
+    said = refused.value.members
+    assert (said["limit"], said["used"], said["soft_limit"]) == (1000, 90, 100)
+    assert (said["needed"], said["temporary_free"]) == (200, 50)
+
+
+async def _part(at: Process, data: bytes) -> Upload:
+    upload = await at.begin(len(data), part=UploadPart.PARTIAL, raw_concat="partial")
+    return await at.append(upload, 0, data)
+
+
+async def _final(at: Process, *parts: Upload) -> Upload:
+    ids = [part.id for part in parts]
+    raw = "final;" + " ".join(ids)
+    said: dict[str, Any] = {"part": UploadPart.FINAL, "raw_concat": raw, "parts": tuple(ids)}
+    wish = Request(GROUP, DOMAIN, USER, Protocol.TUS, None, name=parse_name("f"), **said)
+    return await at.hot.transfers.concatenate(ACTOR, wish)
+
+
+@pytest.mark.parametrize("limit", [500, 100])
+async def test_parts_on_the_pools_account_become_a_file_however_full_it_is(
+    at: Process, limit: int
+) -> None:
+    await at.upload(b"x" * 90, "kept")
+    parts = [await _part(at, b"y" * 200), await _part(at, b"z" * 200)]
+    assert await _pool_room(at) == (0, 400)
+    await _pool(at, limit)
+
+    assert (await _final(at, *parts)).state == "done"
+
+    assert await _pool_room(at) == (400, 0)
+    assert (await at.check_books()).used == 90
+
+
+async def test_parts_of_two_accounts_become_one_file_only_where_the_pool_has_all_its_room(
+    at: Process,
+) -> None:
+    first = await _part(at, b"x" * 90)
+    second = await _part(at, b"y" * 420)
+    assert await _pool_room(at) == (0, 420)
+    with pytest.raises(QuotaExceeded) as refused:
+        await _final(at, first, second)
+    assert refused.value.members["temporary_free"] == 80
+    await _pool(at, 510)
+    assert (await _final(at, first, second)).state == "done"
+    assert await _pool_room(at) == (510, 0)
+    assert (await at.check_books()).used == 0
