@@ -44,6 +44,7 @@ def upgrade() -> None:
     _name_events()
     _create_webhooks()
     _create_webhook_deliveries()
+    _name_members()
     _count_files()
     _open_member_accounts()
     for statement in TRIGGERS[op.get_context().dialect.name]:
@@ -346,6 +347,15 @@ def _create_webhook_deliveries() -> None:
         **_where("state = 'waiting'"),
     )
     op.create_index("ix_webhook_deliveries_webhook_id", "webhook_deliveries", ["webhook_id", "id"])
+
+
+def _name_members() -> None:
+    """Whose bytes the uploads that still have a row moved. What one that runs gives back later is
+    said of its user; so must be what it reserved before."""
+    op.execute(
+        "UPDATE quota_journal SET member_id ="
+        " (SELECT uploads.user_id FROM uploads WHERE uploads.id = quota_journal.ref)"
+    )
 
 
 def _count_files() -> None:
