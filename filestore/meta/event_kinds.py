@@ -56,6 +56,7 @@ EVENT_KINDS: Final[Mapping[str, EventKind]] = {
     "member.share": _group("A member may take another share of the group's quota."),
     "member.removed": _group("Somebody is no member any more."),
     "webhook.disabled": _group("A webhook failed for too long, or said that it is gone."),
+    "site.changed": _site("What the site has for all groups, or may promise them, changed."),
     "user.created": _site("A user was made."),
     "user.changed": _site("A user was renamed, disabled or enabled, or made a site admin."),
     "user.removed": _site("A user was removed."),
