@@ -53,15 +53,34 @@ async def copy(
     copied = await resolve(tx, into, target)
     lines = await _fill(tx, actor, copied, nodes, shown_path(target))
     await ledger.post(tx, actor, into, lines, within_limit=True)
-    paths: dict[str, Json] = {"from": shown_path(source), "to": shown_path(target)}
     if into != group_id:
-        paths["from_group"] = group_id
-    await audit(
-        tx, actor, "entry.copy", group_id=into, target=top.id,
-        before=paths["from"], after=paths["to"],
-    )  # fmt: skip
-    await emit(tx, "entry.copied", paths, group_id=into)
+        at = (group_id, shown_path(source)), (into, shown_path(target))
+        await audit_across(tx, actor, "entry.copy", *at)
+        told: dict[str, Json] = {"from_group": group_id, "to": shown_path(target)}
+    else:
+        told = {"from": shown_path(source), "to": shown_path(target)}
+        await audit(
+            tx, actor, "entry.copy", group_id=into, target=top.id,
+            before=told["from"], after=told["to"],
+        )  # fmt: skip
+    await emit(tx, "entry.copied", told, group_id=into)
     return copied
+
+
+async def audit_across(
+    tx: Tx, actor: Actor, act: str, source: tuple[str, str], target: tuple[str, str]
+) -> None:
+    """Records an act on two groups in the log of each: (group, path) of what it was, and is.
+
+    Each is told which group the other one is, and where in itself: the paths of the other are
+    not for its managers to see.
+    """
+    was: dict[str, Json] = {"group": source[0]}
+    now: dict[str, Json] = {"group": target[0]}
+    in_source = {"before": {**was, "path": source[1]}, "after": now}
+    in_target = {"before": was, "after": {**now, "path": target[1]}}
+    await audit(tx, actor, act, group_id=source[0], target=source[1], **in_source)
+    await audit(tx, actor, act, group_id=target[0], target=target[1], **in_target)
 
 
 async def hold_groups(tx: Tx, group_id: str, other_id: str) -> None:

@@ -6,13 +6,13 @@ versions stay on the pool's account. What lay in the trash by itself below a fol
 
 from typing import Final
 
-from filestore.acts.copying import MAX_COPY, hold_groups
+from filestore.acts.copying import MAX_COPY, audit_across, hold_groups
 from filestore.acts.places import Path, check_fits, hold_folder, resolve, shown_path
-from filestore.errors import Conflict, Exists, Json
+from filestore.errors import Conflict, Exists
 from filestore.meta import entries
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry
-from filestore.meta.log import audit, emit
+from filestore.meta.log import emit
 from filestore.meta.subtrees import count_below, extent_of, hand_over
 from filestore.meta.versions import Gone, versions_of_all
 from filestore.model import Actor, Cause
@@ -46,7 +46,7 @@ async def move_across(
     names = [*await entries.path_of(tx, folder.id), target[-1].given]
     check_fits(_WHAT, names, await extent_of(tx, top.id))
     await _change_owner(tx, actor, top, folder, target)
-    await _tell(tx, actor, group_id, into, (shown_path(source), shown_path(target)))
+    await _tell(tx, actor, (group_id, shown_path(source)), (into, shown_path(target)))
     return await resolve(tx, into, target)
 
 
@@ -104,11 +104,9 @@ def _lines(
     return of_versions + of_files
 
 
-async def _tell(tx: Tx, actor: Actor, group_id: str, into: str, paths: tuple[str, str]) -> None:
-    said: dict[str, Json] = {"from": paths[0], "to": paths[1]}
-    for group, others in ((group_id, {"to_group": into}), (into, {"from_group": group_id})):
-        await audit(
-            tx, actor, "entry.move", group_id=group, target=paths[0],
-            before={"group": group_id, "path": paths[0]}, after={"group": into, "path": paths[1]},
-        )  # fmt: skip
-        await emit(tx, "entry.moved", said | {**others}, group_id=group)
+async def _tell(tx: Tx, actor: Actor, source: tuple[str, str], target: tuple[str, str]) -> None:
+    await audit_across(tx, actor, "entry.move", source, target)
+    left = {"from": source[1], "to_group": target[0]}
+    came = {"from_group": source[0], "to": target[1]}
+    await emit(tx, "entry.moved", {**left}, group_id=source[0])
+    await emit(tx, "entry.moved", {**came}, group_id=target[0])

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from filestore.acts import browse, tree
 from filestore.errors import Conflict, Exists, NotFound, QuotaExceeded
-from filestore.meta.tables import audit_log, domains, entries, quota_journal, versions
+from filestore.meta.tables import audit_log, domains, entries, events, quota_journal, versions
 from filestore.names import parse_path
 from tests.services.hot_path import ACTOR, GROUP, USER, Process, Site, add_group, set_limit
 
@@ -64,6 +64,29 @@ async def test_a_folder_moves_with_all_versions_and_its_charge(at: Process, into
     ]
     logged = await at.all(sa.select(audit_log.c.group_id).where(audit_log.c.act == "entry.move"))
     assert {row.group_id for row in logged} == {GROUP, into}
+
+
+@pytest.mark.parametrize("act", ["move", "copy"])
+async def test_neither_group_is_told_where_something_lies_in_the_other(
+    at: Process, act: str
+) -> None:
+    await _do(at, act, "/f", "/secret")
+    told = await at.all(
+        sa.select(events.c.group_id, events.c.payload.label("said")).where(
+            events.c.kind.in_(["entry.moved", "entry.copied"])
+        )
+    )
+    logged = await at.all(
+        sa.select(audit_log.c.group_id, (audit_log.c.before + audit_log.c.after).label("said"))
+        .where(audit_log.c.act == f"entry.{act}")
+        .order_by(audit_log.c.id)
+    )
+    assert [row.group_id for row in logged] == [GROUP, OTHER]
+    assert {row.group_id for row in told} == ({GROUP, OTHER} if act == "move" else {OTHER})
+    for row in (*told, *logged):
+        hidden, shown = ("/secret", '"/f"') if row.group_id == GROUP else ('"/f"', "/secret")
+        assert hidden not in row.said
+        assert shown in row.said
 
 
 async def test_a_copy_is_charged_to_who_gets_it(at: Process) -> None:
