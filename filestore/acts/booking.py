@@ -25,8 +25,9 @@ async def book_removed(
 ) -> int:
     """Gives back what removed versions took: the group's bytes to the group, others to their pool.
 
-    The group's row is locked. ``files`` are the entries that went with their versions; ``paths``
-    says where each lay. Bytes of the group's quota that this freed.
+    The group's row is locked, and no content yet: groups share contents, and the pool, which comes
+    before these in the order of all locks. ``files`` are the entries that went with their versions;
+    ``paths`` says where each lay. Bytes of the group's quota that this freed.
     """
     left = set(files)
     lines: dict[str, list[Line]] = {}

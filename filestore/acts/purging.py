@@ -186,8 +186,9 @@ async def _drop(tx: Tx, actor: Actor, top: Entry, levels: Levels) -> int:
         await entries.adopt_trashed(tx, level, root.id)
         gone += await remove_all_of(tx, level)
         files += await entries.remove(tx, level)
+    freed = await book_removed(tx, actor, top.group_id, gone, paths, files=files)
     await contents.release(tx, [version.content_id for version in gone])
-    return await book_removed(tx, actor, top.group_id, gone, paths, files=files)
+    return freed
 
 
 async def _locked_in_trash(tx: Tx, group_id: str, entry_id: str) -> Entry:

@@ -90,8 +90,8 @@ async def expire(tx: Tx, actor: Actor, group_id: str, version_id: str) -> bool:
     paths = await entries.paths_of(tx, [found.entry_id])
     gone = await remove_where(tx, versions.c.id == found.id)
     files = await _without_version(tx, found.entry_id)
-    await contents.release(tx, [version.content_id for version in gone])
     await book_removed(tx, actor, group_id, gone, paths, cause=Cause.EXPIRE, files=files)
+    await contents.release(tx, [version.content_id for version in gone])
     path = paths.get(found.entry_id)
     what: dict[str, Json] = {"version": found.id, "bytes": found.size}
     await audit(tx, actor, "file.expire", group_id=group_id, target=path, before=what)

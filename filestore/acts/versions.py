@@ -71,8 +71,8 @@ async def drop_versions(
     gone = await remove_numbers(tx, entry.id, numbers)
     if not gone:
         return Removed(0, 0)
-    await contents.release(tx, [version.content_id for version in gone])
     size = await book_removed(tx, actor, entry.group_id, gone, {entry.id: path})
+    await contents.release(tx, [version.content_id for version in gone])
     await audit(
         tx, actor, "version.remove", group_id=entry.group_id, target=path,
         before={"versions": [*numbers], "bytes": size},
@@ -100,9 +100,9 @@ async def prune_versions(
     gone = await retention.remove_due(tx, entry_id, limit=limit)
     if not gone:
         return 0, 0
-    await contents.release(tx, [version.content_id for version in gone])
     paths = await entries.paths_of(tx, [entry_id])
     freed = await book_removed(tx, actor, group_id, gone, paths, cause=Cause.EXPIRE)
+    await contents.release(tx, [version.content_id for version in gone])
     path = paths.get(entry_id)
     what: dict[str, Json] = {"versions": len(gone), "bytes": freed}
     await audit(tx, actor, "version.expire", group_id=group_id, target=path, before=what)

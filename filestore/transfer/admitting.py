@@ -13,6 +13,7 @@ from typing import Final
 
 from filestore.acts.beginning import Outcome, Wish, begin_all
 from filestore.acts.uploads import Limits
+from filestore.errors import DatabaseUnavailable
 from filestore.meta.database import Database, LateRefusal
 from filestore.meta.uploads import Upload
 from filestore.model import ChunkerParams
@@ -72,6 +73,7 @@ class Admitting:
         self._waiting.clear()
 
     async def _serve(self, group_id: str, queue: deque[_Waiting]) -> None:
+        some: list[_Waiting] = []
         try:
             while queue:
                 some = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
@@ -79,22 +81,23 @@ class Admitting:
         finally:
             if self._waiting.get(group_id) is queue:
                 del self._waiting[group_id]
-            for one in queue:  # only when it was cancelled
+            for one in (*some, *queue):  # without effect on those that have their answers
                 one.answer.cancel()
 
     async def _begin(self, some: list[_Waiting]) -> None:
         """Answers all of ``some``. What one of them breaks is not the others' fault: after an error
-        each is tried by itself."""
+        each is tried by itself. Not when the database did not answer: then all may have begun,
+        and each would wait as long again."""
         if not some:
             return
         wishes = [one.wish for one in some]
         act = partial(begin_all, wishes=wishes, params=self._params, limits=self._limits)
         try:
             outcomes = await self._db.transact(act)
-        except asyncio.CancelledError:
+        except DatabaseUnavailable as err:
             for one in some:
-                one.answer.cancel()
-            raise
+                _settle(one, err)
+            return
         except Exception as err:  # it is raised where it belongs: at whoever asked
             if len(some) == 1:
                 _settle(some[0], err)
