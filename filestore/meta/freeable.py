@@ -45,8 +45,8 @@ class GroupHolder:
 
 @dataclass(frozen=True, slots=True)
 class Freeable:
-    """``quota``: bytes of all versions below; ``unique``: of distinct blocks that nothing else
-    in the group refers to; ``shared``: of the others."""
+    """``quota``: bytes of all versions below that the group is charged for; ``unique``: of distinct
+    blocks that nothing else in the group refers to; ``shared``: of the others."""
 
     quota: int
     versions: int
@@ -72,11 +72,12 @@ async def find_freeable(tx: Tx, group_id: str, entry_id: str, *, named: int = NA
     """
     below = await _below(tx, entry_id)
     mine = _blocks_of(below)
+    charged = sa.case((versions.c.pool_id.is_(None), versions.c.size), else_=0)
     unique, shared = await _split(tx, mine, below, mine.c.size, group_id)
     sums = (
         await tx.execute(
             sa.select(
-                sa.func.coalesce(sa.func.sum(versions.c.size), 0).label("quota"),
+                sa.func.coalesce(sa.func.sum(charged), 0).label("quota"),
                 sa.func.count().label("n"),
             ).where(versions.c.entry_id.in_(sa.select(below.c.id)))
         )

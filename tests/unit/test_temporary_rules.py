@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from filestore.acts import temporary
+from filestore.acts import temporary, tree
 from filestore.acts import versions as version_acts
 from filestore.acts.uploads import Request
 from filestore.errors import QuotaExceeded
 from filestore.meta.accounts import POOL_ID
+from filestore.meta.freeable import find_freeable
 from filestore.meta.tables import groups, versions
 from filestore.meta.uploads import Upload
 from filestore.model import Protocol, UploadPart
@@ -143,3 +144,14 @@ async def test_parts_of_two_accounts_become_one_file_only_where_the_pool_has_all
     assert (await _final(at, first, second)).state == "done"
     assert await _pool_room(at) == (510, 0)
     assert (await at.check_books()).used == 0
+
+
+async def test_removing_a_temporary_file_would_free_nothing_of_the_groups_quota(
+    at: Process,
+) -> None:
+    await at.upload(b"x" * 90, "a")
+    await at.upload(b"y" * 60, "a")
+    entry, _ = await at.transact(tree.find_file, GROUP, parse_path("/a"))
+    found = await at.db.read(lambda tx: find_freeable(tx, GROUP, entry.id))
+    assert (found.quota, found.versions) == (90, 2)
+    assert await at.transact(tree.remove, ACTOR, GROUP, parse_path("/a")) == 90
