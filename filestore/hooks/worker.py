@@ -207,6 +207,8 @@ class Hooks:
                     tidied_at = time.monotonic()
             except FilestoreError as err:
                 _log.warning("webhooks.not_tidied", error=str(err))
+            except Exception:  # a defect, which must not end it for ever
+                _log.exception("webhooks.not_tidied")
             await asyncio.sleep(FIGURES_S)
 
 

@@ -1,5 +1,6 @@
 """What webhooks cost: nothing for who has none, and no walk over what waits."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -7,9 +8,13 @@ from typing import Any, Final
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import CollectorRegistry
 from sqlalchemy.engine import Engine
 
 from filestore.acts import webhooks as acts
+from filestore.hooks import worker
+from filestore.hooks.addresses import AddressPolicy
+from filestore.hooks.metrics import HookMetrics
 from filestore.meta import deliveries
 from filestore.meta.database import Tx
 from filestore.meta.deliveries import Outcome
@@ -84,3 +89,25 @@ async def _plan(at: Process, statement: str, parameters: Any) -> str:
         return "\n".join(row[-1] for row in rows)
 
     return await at.db.read(explain)
+
+
+async def test_a_defect_while_tidying_does_not_end_it_for_ever(
+    at: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outbox would grow without bound, and nobody would be told."""
+    monkeypatch.setattr(worker, "FIGURES_S", 0)
+    rounds = asyncio.Queue[int]()
+
+    class Broken(worker.Hooks):
+        async def show_figures(self) -> None:
+            rounds.put_nowait(1)
+            raise ZeroDivisionError
+
+    hooks = Broken(at.db, worker.Tuning(AddressPolicy()), HookMetrics(CollectorRegistry()))
+    house = asyncio.create_task(hooks.keep_house())
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            await rounds.get()
+    house.cancel()
+    await asyncio.wait([house])
+    assert house.cancelled()
