@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from filestore.meta.database import Tx
+from filestore.meta.plans import unindexed
 from filestore.meta.tables import entries, groups, now_us, users, versions
 
 
@@ -48,7 +49,7 @@ async def due(tx: Tx, *, after: str, limit: int) -> list[TemporaryVersion]:
 async def fitting(tx: Tx, *, after: str, limit: int) -> list[TemporaryVersion]:
     """Versions that have room in their groups now, below the soft limit; a hint as well: one may
     take the room of the next."""
-    query = sa.select(*_COLUMNS).select_from(_WITH_GROUPS).where(_TEMPORARY, _has_room())
+    query = sa.select(*_COLUMNS).select_from(_WITH_GROUPS).where(_has_room())
     return await _page(tx, query, after=after, limit=limit)
 
 
@@ -70,7 +71,7 @@ async def of_group(
 ) -> list[TemporaryVersion]:
     """A group's temporary versions by id."""
     query = sa.select(*_COLUMNS).select_from(_FROM)
-    query = query.where(_TEMPORARY, entries.c.group_id == group_id)
+    query = query.where(unindexed(entries.c.group_id) == group_id)
     return await _page(tx, query, after=after or "", limit=limit)
 
 
@@ -106,7 +107,9 @@ async def renew(tx: Tx, entry_id: str, number: int) -> None:
 
 
 async def _page(tx: Tx, query: sa.Select[Any], *, after: str, limit: int) -> list[TemporaryVersion]:
-    page = query.where(versions.c.id > after).order_by(versions.c.id).limit(limit)
+    """Of what is temporary now: by its index, and not through all versions that there are."""
+    by_id = unindexed(versions.c.id)
+    page = query.where(_TEMPORARY, by_id > after).order_by(by_id).limit(limit)
     return [_temporary(row) for row in await tx.execute(page)]
 
 

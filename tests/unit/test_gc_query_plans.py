@@ -28,7 +28,7 @@ _SQLITE_WALK: Final = re.compile(
     rf"SCAN ({_LARGE})\b(?! USING (COVERING )?INDEX ix_\w+_(?!checked))"
 )
 """Partial indexes of what is under way may be walked through; that of all checks may not."""
-_SQLITE_RANGE: Final = re.compile(r"SEARCH (blocks|entries) USING .*\((rowid|id)>\?\)")
+_SQLITE_RANGE: Final = re.compile(r"SEARCH (blocks|entries|versions) USING .*\((rowid|id)>\?\)")
 """All rows behind one: a look for a few that begins so reads all of them."""
 _POSTGRES_WALK: Final = re.compile(rf"Seq Scan on ({_LARGE})\b")
 _QUESTIONS: Final = ("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")
