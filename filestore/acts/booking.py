@@ -67,15 +67,7 @@ async def book_upload(
     within_limit: bool = False,
 ) -> None:
     """Moves what an upload has reserved, on the account that holds its reservation."""
-    line = Line(
-        cause=cause,
-        reserved=reserved,
-        reserved_files=reserved_files,
-        ref=upload.id,
-        member_id=upload.user_id,
-        path=path_of_upload(upload),
-        mime=upload.mime,
-    )
+    line = _line_of(upload, cause, reserved, reserved_files)
     await _post_for(tx, actor, upload, line, within_limit=within_limit)
 
 
@@ -88,24 +80,9 @@ async def book_taken_over(tx: Tx, actor: Actor, upload: Upload, parts: Collectio
     lines: dict[str, list[Line]] = {}
     for part in parts:
         lines.setdefault(part.pool_id or part.group_id, []).append(
-            Line(
-                cause=Cause.RELEASE,
-                reserved=-part.reserved,
-                ref=part.id,
-                member_id=part.user_id,
-                path=path_of_upload(part),
-                mime=part.mime,
-            )
+            _line_of(part, Cause.RELEASE, -part.reserved)
         )
-    line = Line(
-        cause=Cause.RESERVE,
-        reserved=upload.reserved,
-        reserved_files=upload.reserved_files,
-        ref=upload.id,
-        member_id=upload.user_id,
-        path=path_of_upload(upload),
-        mime=upload.mime,
-    )
+    line = _line_of(upload, Cause.RESERVE, upload.reserved, upload.reserved_files)
     if upload.pool_id is None:
         lines.setdefault(upload.group_id, []).append(line)
     else:
@@ -115,6 +92,19 @@ async def book_taken_over(tx: Tx, actor: Actor, upload: Upload, parts: Collectio
         await ledger.post(
             tx, actor, account, lines[account], within_limit=True, group_id=upload.group_id
         )
+
+
+async def book_ended(
+    tx: Tx, actor: Actor, upload: Upload, cause: Cause, parts: Iterable[Upload]
+) -> None:
+    """Gives back what an upload had reserved; of a final one to its ``parts``, on its account."""
+    own = _line_of(upload, cause, -upload.reserved, -upload.reserved_files)
+    given = [_line_of(part, Cause.RESERVE, part.offset) for part in parts]
+    if upload.pool_id is None:
+        await ledger.post(tx, actor, upload.group_id, [own, *given])
+        return
+    await ledger.post(tx, actor, upload.group_id, [replace(own, reserved=0)])
+    await ledger.post(tx, actor, upload.pool_id, [replace(own, reserved_files=0), *given])
 
 
 async def book_completed(tx: Tx, actor: Actor, upload: Upload, placed: Placed, size: int) -> None:
@@ -153,6 +143,19 @@ async def _post_for(
     group_id = upload.group_id
     for account, moves in ((group_id, files), (upload.pool_id, bytes_)):
         await ledger.post(tx, actor, account, [moves], within_limit=within_limit, group_id=group_id)
+
+
+def _line_of(upload: Upload, cause: Cause, reserved: int, reserved_files: int = 0) -> Line:
+    """What an upload has reserved moves."""
+    return Line(
+        cause=cause,
+        reserved=reserved,
+        reserved_files=reserved_files,
+        ref=upload.id,
+        member_id=upload.user_id,
+        path=path_of_upload(upload),
+        mime=upload.mime,
+    )
 
 
 def path_of_upload(upload: Upload) -> str:

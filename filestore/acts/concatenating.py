@@ -3,7 +3,8 @@
 A partial upload appears nowhere in the tree. Whole, it stays open: it keeps its reservation and
 its references until a final one needs them, and expires like any other. A final one takes over
 the reservations of its parts in the transaction that begins it; what a final before has taken
-is reserved anew, for each file is charged for all its bytes.
+is reserved anew, for each file is charged for all its bytes. A final one that ends without a file
+gives back to its parts what it took: what they hold in the store stays charged.
 """
 
 from collections import Counter
@@ -70,8 +71,10 @@ async def begin_final(
         raise new
     new.account_id = await _admit(tx, group, new, held.values())
     for part in held.values():
-        kept_until = uploads.slid_expiry(limits.expire_s)
-        await uploads.change(tx, part, {"reserved": 0, "expires_at": kept_until})
+        values: dict[str, Any] = {"expires_at": uploads.slid_expiry(limits.expire_s)}
+        if part.reserved:
+            values |= {"reserved": 0, "taken_by": new.id}
+        await uploads.change(tx, part, values)
     (content_id,) = await contents.create_all(tx, [request.domain_id], params)
     row = row_of(new, content_id)
     (upload,) = await uploads.insert_all(tx, [row], expire_s=limits.expire_s, cap_s=limits.cap_s)

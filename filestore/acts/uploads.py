@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from filestore.acts import tree
-from filestore.acts.booking import book_completed, book_upload
+from filestore.acts.booking import book_completed, book_ended, book_upload
 from filestore.acts.repeated import check_same
 from filestore.errors import BadRequest, Json, LengthExceeded, TooLarge
 from filestore.meta import contents, uploads
@@ -235,16 +235,14 @@ async def end(
     """Ends an open upload without a file: its reservation is released, its content goes.
 
     The upload is locked and open. The epoch is raised, so whoever still holds it is fenced. Its
-    key may begin another one.
+    key may begin another one. A final upload gives back to its parts what it took of them.
     """
-    await book_upload(
-        tx,
-        actor,
-        upload,
-        Cause.EXPIRE if state is UploadState.EXPIRED else Cause.RELEASE,
-        reserved=-upload.reserved,
-        reserved_files=-upload.reserved_files,
-    )
+    parts = await uploads.lock_taken_by(tx, upload.id) if upload.part is UploadPart.FINAL else []
+    cause = Cause.EXPIRE if state is UploadState.EXPIRED else Cause.RELEASE
+    await book_ended(tx, actor, upload, cause, parts)
+    for part in parts:
+        given = {"reserved": part.offset, "pool_id": upload.pool_id, "taken_by": None}
+        await uploads.change(tx, part, given)
     await contents.abandon(tx, upload.building)
     await uploads.change(
         tx,

@@ -468,6 +468,7 @@ uploads = table(
     Column("raw_concat", Text),
     Column("idempotency_key", Text),
     Column("wanted_epoch", BigInteger),
+    Column("taken_by", String(40)),
     one_of("protocol", Protocol, "protocol"),
     one_of("state", UploadState, "state"),
     CheckConstraint("byte_offset >= 0 AND byte_offset <= length", name="byte_offset"),
@@ -510,6 +511,12 @@ uploads = table(
         sqlite_where=text("wanted_epoch IS NOT NULL"),
     ),
     Index(
+        "ix_uploads_taken_by",
+        "taken_by",
+        postgresql_where=text("taken_by IS NOT NULL"),
+        sqlite_where=text("taken_by IS NOT NULL"),
+    ),
+    Index(
         "ix_uploads_changed_at",
         "changed_at",
         postgresql_where=text("state <> 'open'"),
@@ -526,7 +533,8 @@ uploads = table(
 )
 """The row outlives completion, so that a lost answer can be asked again. ``content_id``
 becomes null only when the content is gone, which an open upload forbids. ``pool_id``: the account
-that holds the reservation in place of the group. ``part``: what Upload-Concat made of it."""
+that holds the reservation in place of the group. ``part``: what Upload-Concat made of it.
+``taken_by``: the final upload that took over the reservation of a partial one."""
 
 gc_queue = table(
     "gc_queue",

@@ -169,6 +169,13 @@ async def lock_all(tx: Tx, upload_ids: Collection[str]) -> dict[str, Upload]:
     return {row.id: _upload(row) for row in rows}
 
 
+async def lock_taken_by(tx: Tx, final_id: str) -> list[Upload]:
+    """The open partial uploads whose reservations a final one took over; their rows are locked."""
+    taken = (uploads.c.taken_by == final_id, uploads.c.state == UploadState.OPEN)
+    statement = _SELECT.where(*taken).order_by(uploads.c.id).with_for_update(of=uploads)
+    return [_upload(row) for row in await tx.execute(statement)]
+
+
 async def find_all(tx: Tx, upload_ids: Collection[str]) -> dict[str, Upload]:
     """Those of the uploads that there are, by id, without a lock."""
     rows = await tx.execute(_SELECT.where(among(uploads.c.id, sorted(upload_ids))))

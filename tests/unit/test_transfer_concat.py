@@ -24,6 +24,7 @@ from filestore.meta.tables import blocks, content_blocks, events, uploads
 from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest, Protocol, UploadPart
 from filestore.names import parse_name
+from filestore.quota.auditing import audit_account
 from filestore.transfer import concatenating
 from filestore.transfer.concatenating import BATCH, Concatenation
 from filestore_gc.reaping import Reaper
@@ -271,7 +272,7 @@ async def test_a_lost_block_ends_the_final_upload_unless_a_live_one_has_its_byte
     await at.change(blocks.update().where(blocks.c.id == lost.block_id).values(state="lost"))
     with pytest.raises(TailLost):
         await _final(at, [part])
-    assert await _quota(at) == (0, 0)
+    assert await _quota(at) == (0, len(data)), "the part holds its bytes on"
     again = await _part(at, data)
     await at.change(  # as before the upload healed them
         content_blocks.update()
@@ -294,3 +295,22 @@ async def test_copying_stops_where_a_source_has_a_gap(at: Process) -> None:
     )
     with pytest.raises(BadHeader):
         await _final(at, [part])
+
+
+async def test_parts_are_charged_again_when_their_final_upload_fails(at: Process) -> None:
+    """Else who says a wrong digest stores as much as he likes, and nobody is charged for it."""
+    data = random_bytes(3000)
+    part, empty = await _part(at, data), await _part(at, b"")
+    request = _request([part.id, empty.id, part.id], expected=ExpectedDigest(blake3=b"x" * 32))
+    for _ in range(2):
+        with pytest.raises(DigestMismatch):
+            await at.hot.transfers.concatenate(ACTOR, request)
+        assert (await at.look(part)).reserved == len(data)
+        books = await at.check_books()
+        assert (books.used, books.reserved, books.reserved_files) == (0, len(data), 0)
+    audited = await audit_account(at.db, GROUP)
+    assert audited is not None and audited.is_good
+    upload = await _final(at, [part, part])
+    await _check(at, upload, data * 2)
+    books = await at.check_books()
+    assert (books.used, books.reserved, (await at.look(part)).reserved) == (6000, 0, 0)

@@ -123,8 +123,12 @@ def _alter_uploads() -> None:
     op.add_column("uploads", sa.Column("raw_concat", sa.Text(), nullable=True))
     op.add_column("uploads", sa.Column("idempotency_key", sa.Text(), nullable=True))
     op.add_column("uploads", sa.Column("wanted_epoch", sa.BigInteger(), nullable=True))
+    op.add_column("uploads", sa.Column("taken_by", sa.String(40), nullable=True))
     op.create_index(
         "ix_uploads_wanted", "uploads", ["holder_id"], **_where("wanted_epoch IS NOT NULL")
+    )
+    op.create_index(
+        "ix_uploads_taken_by", "uploads", ["taken_by"], **_where("taken_by IS NOT NULL")
     )
     op.create_index("ix_uploads_changed_at", "uploads", ["changed_at"], **_where("state <> 'open'"))
     op.create_index(
