@@ -106,8 +106,9 @@ async def begin_all(
     asked = [number for number, outcome in enumerate(outcomes) if outcome is None]
     news = await named(tx, group_id, [wishes[number] for number in asked])
     users = {wish.request.user_id for wish in wishes}
+    size = sum(wish.request.length or 0 for wish in wishes)
     door = _Door(
-        await open_door(tx, group, users),
+        await open_door(tx, group, users, size),
         limits,
         running=await uploads.count_open(tx, group_id),
         by_user=Counter(await uploads.count_open_by(tx, users)),
@@ -123,12 +124,18 @@ async def begin_all(
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-async def open_door(tx: Tx, group: Row[Any], users: Collection[str]) -> Admission:
-    """What these users may still take of a group whose row is locked, and what its pool may."""
-    pool = await accounts.hold(tx, accounts.POOL_ID) if group.overflows else None
+async def open_door(tx: Tx, group: Row[Any], users: Collection[str], size: int) -> Admission:
+    """What these users may still take of a group whose row is locked, and what its pool may.
+
+    ``size``: what they want together. The pool is one row for all groups, so it is locked only
+    where this goes beyond the soft limit.
+    """
+    room = room_of(group)
+    needs_pool = room.overflows and room.is_beyond_soft(size)
+    pool = await accounts.hold(tx, accounts.POOL_ID) if needs_pool else None
     shares = await accounts.taken_by(tx, group.id, users)
     return Admission(
-        room_of(group),
+        room,
         None if pool is None else room_of(pool),
         {user_id: Share(*share) for user_id, share in shares.items()},
     )

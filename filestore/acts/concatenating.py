@@ -91,8 +91,8 @@ async def _admit(tx: Tx, group: Row[Any], new: New, parts: Iterable[Upload]) -> 
     reserved = Counter[str | None]()
     for part in parts:
         reserved[part.pool_id] += part.reserved
-    door = await open_door(tx, group, {user_id})
     grows, in_pool = size - reserved[None], size - reserved[accounts.POOL_ID]
+    door = await open_door(tx, group, {user_id}, grows)
     verdict = door.admit(user_id, grows, int(new.brings_file), in_pool=in_pool)
     if verdict.is_refusal:
         needed = in_pool if verdict is Verdict.NO_POOL else grows

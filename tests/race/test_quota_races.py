@@ -116,3 +116,17 @@ async def test_who_waits_for_the_pool_holds_no_content(postgres_site: Site) -> N
         await pool.go_on()
     await purge
     await at.check_books()
+
+
+@pytest.mark.needs("postgres")
+async def test_below_their_soft_limits_groups_do_not_wait_for_the_pool(postgres_site: Site) -> None:
+    at = await postgres_site.start()
+    await at.transact(temporary.change_pool, ACTOR, domain_id=DOMAIN, limit=500, keep_s=3600)
+    below = sa.update(groups).where(groups.c.id == GROUP).values(soft_limit=100, overflows=True)
+    await at.change(below)
+    async with Paused(at, lambda tx: hold(tx, POOL_ID)):
+        async with asyncio.timeout(30):
+            assert (await at.upload(b"x" * 100, "a")).state == "done"
+        beyond = asyncio.create_task(at.begin(1, "b"))
+        await until_waiting(at, beyond)
+    assert (await beyond).pool_id == POOL_ID
