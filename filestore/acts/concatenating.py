@@ -6,7 +6,7 @@ the reservations of its parts in the transaction that begins it; what a final be
 is reserved anew, for each file is charged for all its bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -67,8 +67,7 @@ async def begin_final(
     (new,) = await named(tx, request.group_id, [wish])
     if isinstance(new, FilestoreError):
         raise new
-    taken = sum(part.reserved for part in held.values() if part.pool_id is None)
-    new.account_id = await _admit(tx, group, new, size - taken)
+    new.account_id = await _admit(tx, group, new, size, held.values())
     for part in held.values():
         kept_until = uploads.slid_expiry(limits.expire_s)
         await uploads.change(tx, part, {"reserved": 0, "expires_at": kept_until})
@@ -79,16 +78,19 @@ async def begin_final(
     return upload
 
 
-async def _admit(tx: Tx, group: Row[Any], new: New, size: int) -> str:
-    """The account for a file that needs ``size`` bytes more than its parts have of the group's.
+async def _admit(tx: Tx, group: Row[Any], new: New, size: int, parts: Collection[Upload]) -> str:
+    """The account for a file of ``size`` bytes, which needs there what its parts do not have there.
 
     Asked before much is written; what is posted in the end decides.
     """
     user_id = new.wish.request.user_id
     door = await open_door(tx, group, {user_id})
-    verdict = door.admit(user_id, size, int(new.brings_file))
+    needed = size - sum(part.reserved for part in parts if part.pool_id is None)
+    of_pool = size - sum(part.reserved for part in parts if part.pool_id is not None)
+    verdict = door.admit(user_id, needed, int(new.brings_file), of_pool=of_pool)
     if verdict.is_refusal:
-        raise refusal_of(door, verdict, user_id, size)
+        wanted = of_pool if verdict is Verdict.NO_POOL else needed
+        raise refusal_of(door, verdict, user_id, wanted)
     return accounts.POOL_ID if verdict is Verdict.POOL else str(group.id)
 
 

@@ -84,18 +84,20 @@ class Admission:
     def share_of(self, user_id: str) -> Share:
         return self.shares.setdefault(user_id, Share())
 
-    def admit(self, user_id: str, size: int, files: int) -> Verdict:
+    def admit(self, user_id: str, size: int, files: int, *, of_pool: int | None = None) -> Verdict:
         """Lets in an upload of ``size`` bytes that brings ``files`` new ones, or says why not.
 
-        An upload of unknown length comes with 0 and reserves as it goes.
+        An upload of unknown length comes with 0 and reserves as it goes. ``of_pool``: what a pool
+        would have to take, where that is not ``size``.
         """
+        of_pool = size if of_pool is None else of_pool
         free_files = self.group.free_files
         if files > 0 and free_files is not None and files > free_files:
             return Verdict.NO_FILES
         if self.group.overflows and self.pool is not None and self.group.is_beyond_soft(size):
-            if size > self.pool.free:
+            if of_pool > self.pool.free:
                 return Verdict.NO_POOL
-            self.pool.take(size, 0)
+            self.pool.take(of_pool, 0)
             self.group.take(0, files)
             return Verdict.POOL
         if size > self.group.free:
