@@ -13,6 +13,7 @@ from typing import Final
 
 from filestore.acts.beginning import Outcome, Wish, begin_all
 from filestore.acts.uploads import Limits
+from filestore.errors import DatabaseUnavailable
 from filestore.meta.database import Database, LateRefusal
 from filestore.meta.uploads import Upload
 from filestore.model import ChunkerParams
@@ -84,7 +85,8 @@ class Admitting:
 
     async def _begin(self, some: list[_Waiting]) -> None:
         """Answers all of ``some``. What one of them breaks is not the others' fault: after an error
-        each is tried by itself."""
+        each is tried by itself, unless the database is away: that is nobody's, trying each would
+        take as many times as long, and what has an unknown outcome is for its client to repeat."""
         if not some:
             return
         wishes = [one.wish for one in some]
@@ -96,8 +98,9 @@ class Admitting:
                 one.answer.cancel()
             raise
         except Exception as err:  # it is raised where it belongs: at whoever asked
-            if len(some) == 1:
-                _settle(some[0], err)
+            if len(some) == 1 or isinstance(err, DatabaseUnavailable):
+                for one in some:
+                    _settle(one, err)
                 return
             for one in some:
                 await self._begin([one])

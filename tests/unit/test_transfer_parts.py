@@ -13,7 +13,7 @@ from blake3 import blake3
 from filestore.acts import temporary
 from filestore.acts.repeated import final_key
 from filestore.acts.uploads import Request
-from filestore.errors import BadHeader, QuotaExceeded, StoreError
+from filestore.errors import BadHeader, DatabaseUnavailable, QuotaExceeded, StoreError
 from filestore.meta.accounts import POOL_ID
 from filestore.meta.tables import content_blocks, groups, uploads
 from filestore.meta.uploads import Upload
@@ -184,6 +184,25 @@ async def test_of_two_final_uploads_at_once_the_second_needs_no_room(any_site: S
     assert len({upload.id for upload in done if isinstance(upload, Upload)}) == 1
     assert await used_by(first) == (300, 0)
     await first.check_books()
+
+
+async def test_creations_that_wait_while_the_database_is_away_are_asked_once_together(
+    at: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def away(act: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise DatabaseUnavailable(retry_after_s=5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at.db, "transact", away)
+        wishes = [at.begin(100, f"away-{number}") for number in range(20)]
+        done = await asyncio.gather(*wishes, return_exceptions=True)
+    assert all(isinstance(one, DatabaseUnavailable) for one in done), done
+    assert asked <= 2  # who came first, then all the others
+    assert await used_by(at) == (0, 0)
 
 
 # The checker and the reaper
