@@ -124,6 +124,24 @@ async def test_a_final_upload_takes_over_what_its_parts_have_of_the_pool(at: Pro
     await at.check_books()
 
 
+async def test_an_unfinished_final_upload_gives_the_pool_back_what_it_took_over(
+    at: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _overflowing(at, pool=300)
+    part = await _part(at, random_bytes(250, "pool"))
+    begun = await _begun(at, [part], monkeypatch)
+    assert (begun.pool_id, begun.reserved, await _pool_holds(at)) == (POOL_ID, 250, (0, 250))
+    await at.hot.transfers.terminate(ACTOR, begun.id)
+    assert await _pool_holds(at) == (0, 0)
+    again = await _begun(at, [part], monkeypatch)
+    assert (again.pool_id, await _pool_holds(at)) == (POOL_ID, (0, 250))
+    await pass_time(at, 30 * 86_400)
+    await collector_of(at).run_once(grace_s=0)
+    assert await _pool_holds(at) == (0, 0)
+    assert (await fsck(at)).damage == 0
+    await at.check_books()
+
+
 async def test_parts_of_the_group_and_of_the_pool_become_one_file_of_the_pool(
     at: Process,
 ) -> None:
