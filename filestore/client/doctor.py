@@ -50,6 +50,7 @@ _SHOWN: Final = 80
 
 _LOOKS: Final = 25
 _LOOK_S: Final = 0.2
+_API: Final = "/api/"
 _TYPE: Final = "application/offset+octet-stream"
 _TUS: Final = {"Tus-Resumable": "1.0.0"}
 _KEY: Final = "note"
@@ -372,7 +373,8 @@ class Doctor:
     ) -> Reply:
         """:raises aiohttp.ClientError, TimeoutError: no answer."""
         assert self._session is not None
-        sent = self._headers() | (_TUS if method == "DELETE" else {}) | (headers or {})
+        known = self._headers() if path.startswith(_API) else {}  # it has said who it is by then
+        sent = known | (_TUS if method == "DELETE" else {}) | (headers or {})
         async with self._session.request(
             method, self._place(path), headers=sent, data=body, allow_redirects=False
         ) as answer:

@@ -242,14 +242,22 @@ async def test_the_doctor_says_who_does_not_answer_and_who_is_no_filestore(stage
     (nobody,) = await Doctor("http://127.0.0.1:1", None).examine()
     assert (nobody.check, nobody.level) == ("reach", doctor.PROBLEM)
 
+    told: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        told.extend(request.headers.getall("Authorization", []))
+        return web.Response()
+
     app = web.Application()
+    app.router.add_route("*", "/{path:.*}", note)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    (other,) = await Doctor(url, None).examine()
+    (other,) = await Doctor(url, "a token").examine()
     await runner.cleanup()
     assert "no filestore" in other.says
+    assert told == []
 
 
 async def test_the_command_gives_json_and_an_exit_code(
