@@ -105,8 +105,13 @@ def _start(settings: Settings, sock: socket.socket) -> _Worker:
     context = multiprocessing.get_context("spawn")
     said, say = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(settings, sock, say))
-    process.start()
-    say.close()
+    try:
+        process.start()
+    except BaseException:
+        said.close()
+        raise
+    finally:
+        say.close()
     return _Worker(process, said)
 
 
@@ -176,12 +181,23 @@ def _replace_the_dead(
         for at, place in enumerate(places):
             if isinstance(place, _Gone):
                 if time.monotonic() >= place.due:
-                    places[at] = _start(settings, sock)
+                    places[at] = _start_again(settings, sock, pauses[at])
                 continue
             if not place.is_ready and place.said.poll():
                 place.is_ready = _says_ready(place)
             if place.has_ended:
                 places[at] = _bury(place, pauses[at])
+
+
+def _start_again(settings: Settings, sock: socket.socket, pauses: Pauses) -> _Worker | _Gone:
+    """The replacement; or when it is due again, where the machine has no memory, process or file
+    left for it: that must not end those that serve."""
+    try:
+        return _start(settings, sock)
+    except OSError as err:
+        pause_s = pauses.after(0.0, was_told=False)
+        _log.error("worker.cannot_start", reason=str(err), again_in_s=pause_s)
+        return _Gone(time.monotonic() + pause_s)
 
 
 def _await_change(places: list[_Worker | _Gone], told: int) -> list[object]:

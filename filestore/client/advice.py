@@ -62,6 +62,10 @@ ADVICE: Final[dict[str, Advice]] = {
         CADDY: ["remove method from the matcher"],
         TRAEFIK: ["remove Method(…) from the router's rule"],
     },
+    "cut": {
+        NGINX: ["proxy_send_timeout 120s;", "proxy_read_timeout 120s;", "or see its error log"],
+        FILESTORE: ["look at its log for the same moment"],
+    },
     "clock": {FILESTORE: ["let NTP set the clock of the server (and of this machine)"]},
     "tls": {
         NGINX: ["ssl_protocols TLSv1.2 TLSv1.3;"],

@@ -45,8 +45,12 @@ _ANSWER_S: Final = 30.0
 _SILENCE_S: Final = 2.0
 """Who has not refused an announced body by then waits for it."""
 
+_SHOWN: Final = 80
+"""Characters that are shown of an answer that makes no sense."""
+
 _LOOKS: Final = 25
 _LOOK_S: Final = 0.2
+_API: Final = "/api/"
 _TYPE: Final = "application/offset+octet-stream"
 _TUS: Final = {"Tus-Resumable": "1.0.0"}
 _KEY: Final = "note"
@@ -104,6 +108,9 @@ class Doctor:
                     await self._look_at_tls()
                     await self._look_at_store()
                     await self._look_at_uploads()
+            except (aiohttp.ClientError, TimeoutError, OSError) as err:
+                said = str(err) or type(err).__name__
+                self._note("cut", PROBLEM, f"a connection ended without an answer: {said}")
             finally:
                 for upload in self._begun:
                     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -135,7 +142,11 @@ class Doctor:
         if given is None:
             self._note("clock", SKIPPED, "the answer has no Date")
             return
-        off_s = parsedate_to_datetime(given).timestamp() - time.time()
+        try:
+            off_s = parsedate_to_datetime(given).timestamp() - time.time()
+        except ValueError:
+            self._note("clock", PROBLEM, f"the answer's Date is none: {given[:_SHOWN]}")
+            return
         level = OK if abs(off_s) <= CLOCK_S else PROBLEM
         ahead = "ahead of" if off_s > 0 else "behind"
         says = f"the server's clock is {abs(off_s):.0f} s {ahead} this machine's"
@@ -214,15 +225,29 @@ class Doctor:
         if "Location" in missing:
             self._note("answer-headers", PROBLEM, f"the answer lacks {', '.join(missing)}")
             raise _Stop
-        location = URL(answer.headers["Location"])
-        path = location.raw_path.removeprefix(self._url.raw_path.rstrip("/"))
+        origin, path = self._lead(answer, collection)
         self._begun.append(path)
-        if location.is_absolute() and location.origin() != self._url.origin():
-            says = f"Location names {location.origin()}, clients ask {self._url.origin()}"
+        if origin != self._url.origin():
+            says = f"Location names {origin}, clients ask {self._url.origin()}"
             self._note("location", PROBLEM, says)
         else:
             self._note("location", OK, "Location leads back here")
         return path
+
+    def _lead(self, answer: Reply, asked: str) -> tuple[URL, str]:
+        """The origin that Location names, and the path there, which is asked for here alone: the
+        token goes nowhere else.
+
+        :raises _Stop: it is no address.
+        """
+        given = answer.headers.get("Location", "")
+        try:
+            location = self._place(asked).join(URL(given))
+            origin = location.origin()
+        except ValueError as err:
+            self._note("location", PROBLEM, f"Location is no address: {given[:_SHOWN]}")
+            raise _Stop from err
+        return origin, location.raw_path.removeprefix(self._url.raw_path.rstrip("/"))
 
     async def _look_at_headers(self, collection: str, upload: str) -> None:
         head = await self._ask("HEAD", upload, _TUS)
@@ -297,8 +322,7 @@ class Doctor:
     async def _look_at_long_header(self, collection: str, upload: str) -> None:
         answer = await self._ask("POST", collection, self._creation("x" * LONG_HEADER))
         if answer.status == 201:
-            location = URL(answer.headers["Location"])
-            self._begun.append(location.raw_path.removeprefix(self._url.raw_path.rstrip("/")))
+            self._begun.append(self._lead(answer, collection)[1])
             self._note("header-size", OK, "long headers are let through")
         else:
             says = f"a header of {LONG_HEADER * 4 // 3} bytes is answered {answer.status}"
@@ -326,10 +350,11 @@ class Doctor:
         :raises _Stop: HEAD does not say so.
         """
         head = await self._ask("HEAD", upload, _TUS)
-        if head.status != 200 or "Upload-Offset" not in head.headers:
+        offset = head.headers.get("Upload-Offset", "")
+        if head.status != 200 or not (offset.isascii() and offset.isdecimal()):
             self._note("answer-headers", PROBLEM, f"HEAD is answered {head.status}, no offset")
             raise _Stop
-        return int(head.headers["Upload-Offset"])
+        return int(offset)
 
     async def _patch(
         self, upload: str, offset: int, body: bytes | AsyncIterator[bytes], size: int | None = None
@@ -348,7 +373,8 @@ class Doctor:
     ) -> Reply:
         """:raises aiohttp.ClientError, TimeoutError: no answer."""
         assert self._session is not None
-        sent = self._headers() | (_TUS if method == "DELETE" else {}) | (headers or {})
+        known = self._headers() if path.startswith(_API) else {}  # it has said who it is by then
+        sent = known | (_TUS if method == "DELETE" else {}) | (headers or {})
         async with self._session.request(
             method, self._place(path), headers=sent, data=body, allow_redirects=False
         ) as answer:

@@ -40,6 +40,8 @@ def parse_concat(headers: Mapping[str, str], asked: URL) -> Concat | None:
     raw = headers.get(HEADER)
     if raw is None:
         return None
+    if not raw.isascii():  # what is no UTF-8 could neither be kept nor given back
+        raise BadHeader(header=HEADER, reason="it has characters that no address has")
     if raw == UploadPart.PARTIAL:
         return Concat(UploadPart.PARTIAL, raw)
     if not raw.startswith(_FINAL):

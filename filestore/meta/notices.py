@@ -75,6 +75,8 @@ class Listener:
                 except _AWAY as err:
                     reason = str(err).partition("\n")[0]
                     _log.warning("notices.broken", reason=reason, again_in_s=pause_s)
+                except Exception:  # a defect, which must not make this process deaf for ever
+                    _log.exception("notices.crashed", again_in_s=pause_s)
                 if self.is_listening.is_set():
                     self.is_listening.clear()
                     pause_s = _FIRST_PAUSE_S

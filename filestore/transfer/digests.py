@@ -10,11 +10,15 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
 
+from filestore.errors import UploadTakenOver
 from filestore.transfer.workers import Workers
 from filestore_chunker import FileHasher
 
 _KEPT: Final = 4096
 """Digest states kept: about 2 KiB each."""
+
+CHASES: Final = 1024
+"""Chases kept that wait for more: some 10 KiB each. Who needs one that is gone begins again."""
 
 StoredBytes = Callable[[int, int], AsyncIterator[memoryview]]
 """Gives the stored bytes of a content in [start, end)."""
@@ -45,8 +49,18 @@ class DigestKeeper:
         """The one that hashes this upload's stored bytes, begun if there is none."""
         chase = self._chases.get(upload_id)
         if chase is None or chase.has_failed:
+            self._drop_idle()
             chase = self._chases[upload_id] = begin()
         return chase
+
+    def _drop_idle(self) -> None:
+        """Of uploads that expire, or that another process completes, nothing is heard here."""
+        extra = len(self._chases) - CHASES
+        if extra < 0:
+            return
+        idle = [upload_id for upload_id, chase in self._chases.items() if chase.is_idle]
+        for upload_id in idle[: extra + 1]:
+            self._chases.pop(upload_id).stop()
 
     def advance(self, upload_id: str, offset: int) -> None:
         """Lets the upload's chase, if there is one, go on up to ``offset``, which is final."""
@@ -82,6 +96,7 @@ class Chase:
         self._workers = workers
         self._state = FileHasher(with_sha256=with_sha256)
         self._goal = goal
+        self._waiters = 0
         self._more = asyncio.Event()
         self._reached = asyncio.Event()
         self.task = asyncio.create_task(self._run())
@@ -90,6 +105,11 @@ class Chase:
     @property
     def has_failed(self) -> bool:
         return self.task.done()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for it, and it for more."""
+        return self.task.done() or (self._state.size >= self._goal and not self._waiters)
 
     def advance(self, offset: int) -> None:
         """More is stored and final, up to ``offset``."""
@@ -102,20 +122,28 @@ class Chase:
         Cancelling (a time-out) leaves the chase running.
 
         :raises StoreError: stored bytes could not be read.
+        :raises UploadTakenOver: somebody else has ended the upload, or went on with it.
         """
         self.advance(offset)
         while self._state.size < offset:
-            self._reached.clear()
-            waiting = asyncio.create_task(self._reached.wait())
-            try:
-                await asyncio.wait((waiting, self.task), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-            if self.task.done():
-                self.task.result()
+            await self._await_more()
         if self._state.size != offset:
             raise AssertionError(f"hashed {self._state.size} bytes, asked for {offset}")
         return self._state.copy()
+
+    async def _await_more(self) -> None:
+        self._reached.clear()
+        waiting = asyncio.create_task(self._reached.wait())
+        self._waiters += 1
+        try:
+            await asyncio.wait((waiting, self.task), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._waiters -= 1
+            waiting.cancel()
+        if self.task.cancelled():  # else it would look as if the request had been
+            raise UploadTakenOver()
+        if self.task.done():
+            self.task.result()
 
     def stop(self) -> None:
         self.task.cancel()

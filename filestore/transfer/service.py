@@ -15,6 +15,7 @@ from filestore.errors import (
     BadRequest,
     DatabaseUnavailable,
     DigestMismatch,
+    FilestoreError,
     FinalUpload,
     LengthExceeded,
     LengthMismatch,
@@ -127,6 +128,7 @@ class Transfers:
             upload = await self._engine.db.transact(partial(self._hold_final, upload.id))
             if not upload.is_open:
                 return _present(upload)
+            turn.epoch = upload.epoch
             concatenation = Concatenation(self._engine, actor, upload, request.parts)
             turn.on_ask(concatenation.leave)
             if self._is_stopping:
@@ -143,7 +145,7 @@ class Transfers:
         """What was begun under the request's key already, else what ``begin`` begins now.
 
         When another request with the same key is first at the same moment, the next look finds
-        what that one began.
+        what that one began; also where that took the room which this one asks for.
         """
         if request.idempotency_key is None:
             return await begin()
@@ -157,6 +159,11 @@ class Transfers:
             except IntegrityError as err:
                 if not violates(err, "uq_uploads_idempotency_key"):
                     raise
+            except FilestoreError:
+                found = await self._engine.db.transact(look)
+                if found is None:
+                    raise
+                return found
         raise DatabaseUnavailable(retry_after_s=5)
 
     async def _hold_final(self, upload_id: str, tx: Tx) -> Upload:

@@ -182,18 +182,82 @@ async def test_the_doctor_sees_lost_headers_and_a_clock_that_is_off(stage: Stage
     assert (await _seen_through(api, refuse))["methods"].level == doctor.PROBLEM
 
 
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+async def test_the_doctor_tells_what_it_found_when_a_proxy_cuts_connections(
+    stage: Stage, method: str
+) -> None:
+    _, api = await stage.open()
+
+    def cut(request: web.Request, told: web.Response) -> None:
+        if request.method == method and request.transport is not None:
+            request.transport.abort()
+
+    findings = await _seen_through(api, cut)
+    assert findings["cut"].level == doctor.PROBLEM, findings
+    assert findings["ready"].level == findings["reach"].level == doctor.OK
+    listed = await api.get(f"/api/v1/groups/{GROUP}/uploads")
+    assert listed.json["items"] == []
+
+
+async def test_the_doctor_survives_answers_that_are_none(stage: Stage) -> None:
+    _, api = await stage.open()
+
+    def spoil(request: web.Request, told: web.Response) -> None:
+        told.headers["Date"] = "yesterday"
+        if request.method == "HEAD":
+            told.headers["Upload-Offset"] = "a few"
+
+    findings = await _seen_through(api, spoil)
+    assert findings["clock"].level == findings["answer-headers"].level == doctor.PROBLEM, findings
+
+
+async def test_the_doctor_asks_nobody_else_wherever_location_leads(stage: Stage) -> None:
+    _, api = await stage.open()
+    asked: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", note)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    other = f"127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        for location in (f"@{other}/a", f"//{other}/b", f"http://{other}/c", f".{other}/d"):
+
+            def lead_away(request: web.Request, told: web.Response, to: str = location) -> None:
+                if request.method == "POST":
+                    told.headers["Location"] = to
+
+            await _seen_through(api, lead_away)
+    finally:
+        await runner.cleanup()
+    assert asked == []
+
+
 async def test_the_doctor_says_who_does_not_answer_and_who_is_no_filestore(stage: Stage) -> None:
     (nobody,) = await Doctor("http://127.0.0.1:1", None).examine()
     assert (nobody.check, nobody.level) == ("reach", doctor.PROBLEM)
 
+    told: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        told.extend(request.headers.getall("Authorization", []))
+        return web.Response()
+
     app = web.Application()
+    app.router.add_route("*", "/{path:.*}", note)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    (other,) = await Doctor(url, None).examine()
+    (other,) = await Doctor(url, "a token").examine()
     await runner.cleanup()
     assert "no filestore" in other.says
+    assert told == []
 
 
 async def test_the_command_gives_json_and_an_exit_code(

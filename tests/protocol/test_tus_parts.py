@@ -175,3 +175,18 @@ async def test_a_key_survives_the_loss_of_the_answer_to_a_creation_with_upload(s
     assert (again.status, again.headers["upload-offset"]) == (201, str(len(data)))
     assert await site.content("lost") == data
     assert await _written(site, "/lost") == 1
+
+
+@pytest.mark.parametrize("key", [(), [("Idempotency-Key", "x4-bytes")]])
+async def test_x4_addresses_of_other_letters_than_urls_have_are_refused(
+    site: Site, key: list[tuple[str, str]]
+) -> None:
+    part = await _part(site, b"hello")
+    for spoilt in (
+        part.encode() + b"#\xff",
+        b"/\xff" + part.encode(),
+        part.encode() + b"#\xc3\xa9",
+    ):
+        concat = ("Upload-Concat", b"final;" + spoilt)
+        refused = await site.tus("POST", site.collection, [concat, *key])
+        assert refused.status == 400, refused

@@ -7,6 +7,7 @@ from contextlib import suppress
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from filestore.errors import FilestoreError, OffsetMismatch, UploadGone, UploadTakenOver
 from filestore.meta.database import Tx
@@ -119,6 +120,30 @@ async def test_a_listener_that_lost_its_connection_listens_again(pair: list[Proc
     with pytest.raises(UploadTakenOver):
         await running
     assert isinstance(listener.connection, asyncpg.Connection)
+
+
+async def test_a_listener_that_broke_by_a_defect_listens_again_and_its_process_still_looks(
+    pair: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    listener = first.hot.transfers.neighbours.listener
+    before, listen, broke = listener.connection, listener._listen, asyncio.Event()
+
+    async def broken(engine: AsyncEngine) -> None:
+        monkeypatch.setattr(listener, "_listen", listen)
+        broke.set()
+        raise EOFError("no error that anybody expects here")
+
+    monkeypatch.setattr(listener, "_listen", broken)
+    upload, _, running = await _holding(first)
+    await second.one(sa.text(f"SELECT pg_terminate_backend({before.get_server_pid()})"))
+    async with asyncio.timeout(BOUND_S):
+        await broke.wait()
+        while listener.connection in (None, before):
+            await second.look(upload)
+    assert (await second.hot.transfers.status(upload.id)).offset == READ
+    with pytest.raises(UploadTakenOver):
+        await running
 
 
 async def test_a_holder_that_does_not_answer_is_robbed_and_can_record_and_reserve_nothing(

@@ -3,28 +3,42 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 import structlog
 from blake3 import blake3
 
+from filestore.acts.uploads import Request
 from filestore.errors import (
     BlockMissing,
     DigestMismatch,
     FilestoreError,
     StoreUnavailable,
     UploadGone,
+    UploadTakenOver,
     Verifying,
 )
-from filestore.meta.tables import contents, versions
+from filestore.meta.tables import contents, uploads, versions
 from filestore.meta.uploads import Upload
-from filestore.model import ExpectedDigest
+from filestore.model import ExpectedDigest, Protocol, UploadPart
 from filestore.transfer import background
 from filestore.transfer.background import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pauses, hash_contents
 from filestore.transfer.checksums import Checksum
+from filestore.transfer.digests import CHASES, Chase, DigestKeeper
 from tests.contract.faulty import Fault, Kind
-from tests.services.hot_path import SMALL, Process, Site, random_bytes, used_by
+from tests.services.hot_path import (
+    ACTOR,
+    DOMAIN,
+    GROUP,
+    SMALL,
+    USER,
+    Process,
+    Site,
+    random_bytes,
+    used_by,
+)
 
 DATA = random_bytes(400_000, "digests")
 BLAKE3 = blake3(DATA).digest()
@@ -261,3 +275,62 @@ async def test_nobody_is_left_hashing_when_the_hot_path_ends(
     assert "0 chases" in repr(at.hot.engine.digests)
     waiting = [task for task in asyncio.all_tasks() if "Chase" in repr(task)]
     assert waiting == []
+
+
+async def _nothing(_start: int, _end: int) -> AsyncIterator[memoryview]:
+    for _ in ():
+        yield memoryview(b"")
+
+
+async def _never(_start: int, _end: int) -> AsyncIterator[memoryview]:
+    await asyncio.Event().wait()
+    yield memoryview(b"")
+
+
+async def test_digests_of_uploads_that_ended_elsewhere_are_not_chased_without_bound(
+    pair: list[Process],
+) -> None:
+    keeper, workers = DigestKeeper(), pair[0].hot.engine.workers
+    idle = partial(Chase, _nothing, workers, with_sha256=False, goal=0)
+    busy = keeper.chase("busy", partial(Chase, _never, workers, with_sha256=False, goal=1))
+    waiting = asyncio.create_task(busy.reach(1))
+    for number in range(3 * CHASES):
+        keeper.chase(f"ended {number}", idle)
+        await asyncio.sleep(0)
+    assert len(keeper._chases) <= CHASES + 1
+    assert keeper.chase("busy", idle) is busy
+    keeper.forget("busy")
+    with pytest.raises(UploadTakenOver):  # not cancelled, which nobody asked for
+        await waiting
+    await keeper.close()
+
+
+async def test_who_waits_for_the_digest_of_an_upload_that_is_ended_is_told(
+    pair: list[Process],
+) -> None:
+    at, other = pair
+    part = await at.begin(len(DATA), part=UploadPart.PARTIAL, raw_concat="partial")
+    await at.append(part, 0, DATA)
+    request = Request(
+        GROUP,
+        DOMAIN,
+        USER,
+        Protocol.TUS,
+        None,
+        expected=ExpectedDigest(blake3=BLAKE3),
+        part=UploadPart.FINAL,
+        parts=(part.id,),
+    )
+    hold = Fault("get", 0, Kind.HOLD)
+    other.store.plan = [hold]
+    running = asyncio.create_task(other.hot.transfers.concatenate(ACTOR, request))
+    await hold.reached.wait()
+    final = str(await at.one(sa.select(uploads.c.id).where(uploads.c.part == "final")))
+    other.hot.engine.digests.forget(final)  # as who ends it does, having waited long enough
+    with pytest.raises(UploadTakenOver):
+        await running
+    hold.gate.set()
+    other.store.plan = []
+    assert (await other.hot.transfers.find(final)).is_open
+    await at.hot.transfers.terminate(ACTOR, final)
+    assert await used_by(at) == (0, 0)
