@@ -4,6 +4,7 @@ The table speaks of requests; people at a terminal know settings and commands. S
 have their own sentence here, and some have advice behind it.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -14,9 +15,11 @@ from filestore.errors import (
     EXIT_USAGE,
     TYPE_PREFIX,
     FilestoreError,
+    Json,
     Language,
     NotFound,
     QuotaExceeded,
+    ShareExceeded,
     Unauthenticated,
 )
 from filestore.model import format_size
@@ -30,12 +33,22 @@ _TOKEN: Final[Mapping[Language, str]] = {
     "zh": "服务器不接受 FILESTORE_TOKEN（或 FILESTORE_TOKEN_FILE 所指文件）中的令牌：令牌有误、"
     "已过期或已被撤销。请换用其他令牌；管理员可用 filestore token create 创建。",
 }
-_QUOTA: Final[Mapping[Language, str]] = {
-    "en": "Group {group} has no room for {path}: {needed} are needed, {free} of {limit} are free."
-    " Running uploads reserve {reserved}; emptying the trash would free {freeable}.",
-    "zh": "群组 {group} 没有足够空间存放 {path}：需要 {needed}，配额 {limit} 中剩余 {free}。"
-    "进行中的上传预留了 {reserved}，清空回收站可释放 {freeable}。",
+_ROOM: Final[Mapping[str, Mapping[Language, str]]] = {
+    QuotaExceeded.code: {
+        "en": "Group {group} has no room for {path}: {needed} are needed, {free} of {limit} are"
+        " free. Running uploads reserve {reserved}; emptying the trash would free {freeable}.",
+        "zh": "群组 {group} 没有足够空间存放 {path}：需要 {needed}，配额 {limit} 中剩余 {free}。"
+        "进行中的上传预留了 {reserved}，清空回收站可释放 {freeable}。",
+    },
+    ShareExceeded.code: {
+        "en": "Your share of group {group} has no room for {path}: {needed} are needed, {free} of"
+        " {share} are free. Your files, with their older versions and the trash, and your running"
+        " uploads take {taken}.",
+        "zh": "您在群组 {group} 的份额没有足够空间存放 {path}：需要 {needed}，份额 {share} 中剩余"
+        " {free}。您的文件（含旧版本和回收站）和进行中的上传占用 {taken}。",
+    },
 }
+"""What is said of a file that had no room, in units of people; by the error's code."""
 _GOES_ON: Final[Mapping[Language, str]] = {
     "en": "The same command, repeated, goes on where it stopped.",
     "zh": "重复同一命令即可从中断处继续。",
@@ -70,16 +83,21 @@ def sentence(error: FilestoreError, language: Language) -> str:
     """What a person at a terminal is told of ``error``."""
     if isinstance(error, Unauthenticated):
         return _TOKEN[language]
-    if isinstance(error, QuotaExceeded) and {"group", "path"} <= error.members.keys():
-        shown = {
-            name: format_size(value) if isinstance(value, int) else value
-            for name, value in error.members.items()
-        }
-        missing = dict.fromkeys(("needed", "free", "limit", "reserved", "freeable"), "?")
-        return _QUOTA[language].format_map(missing | shown)
+    room = _ROOM.get(error.code)
+    if room is not None and {"group", "path"} <= error.members.keys():
+        missing = dict.fromkeys(re.findall(r"{(\w+)}", room[language]), "?")
+        return room[language].format_map(missing | _in_units(error))
     said = error.sentence(language)
     is_no_route = isinstance(error, NotFound) and error.members.get("what") == "address"
     return f"{said} {_ADDRESS[language]}" if is_no_route else said
+
+
+def _in_units(error: FilestoreError) -> dict[str, Json]:
+    """The members of an error whose numbers are bytes."""
+    return {
+        name: format_size(value) if isinstance(value, int) else value
+        for name, value in error.members.items()
+    }
 
 
 def report_usage(message: str, *, as_json: bool) -> int:

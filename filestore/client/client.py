@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from filestore.client.books import Books
+from filestore.client.damage import Damage
 from filestore.client.download import Download, Downloaded
 from filestore.client.files import Files
 from filestore.client.groups import Groups
@@ -61,6 +62,7 @@ class Client:
         self.uploads = Uploads(self._transport)
         self.jobs = Jobs(self._transport)
         self.space = Space(self._transport)
+        self._damage = Damage(self.space)
         self.temporary = Temporary(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.events = Events(self._transport)
@@ -107,7 +109,7 @@ class Client:
         another device with the same file can go on, too. Without ``media_type`` the name's
         extension tells it.
         """
-        ports = UploadPorts(self.uploads, self.files, self.tree, self._upload_records)
+        ports = UploadPorts(self.uploads, self.files, self.tree, self._damage, self._upload_records)
         return await Upload(source, target, ports, media_type).run(
             server=self.server,
             identify=self.identity,

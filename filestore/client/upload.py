@@ -23,6 +23,7 @@ from typing import Final
 import aiofiles
 import aiofiles.os
 
+from filestore.client.damage import Damage
 from filestore.client.files import FileFacts, Files
 from filestore.client.identity import Identify, Identity
 from filestore.client.local import local_errors, open_regular
@@ -86,6 +87,7 @@ class UploadPorts:
     uploads: Uploads
     files: Files
     tree: Tree
+    damage: Damage
     records: TransferRecords
 
 
@@ -101,6 +103,7 @@ class Upload:
         self._uploads = ports.uploads
         self._files = ports.files
         self._tree = ports.tree
+        self._damage = ports.damage
         self._records = ports.records
         self._digest: bytes | None = None
         self._sent = 0
@@ -188,6 +191,8 @@ class Upload:
             return None
         if facts.size != sending.state.size:
             return None
+        if await self._damage.has(self._target.group, self._target.path):
+            return None  # sent again, the same bytes heal it
         if record.get("etag") == facts.etag:
             return facts
         if facts.blake3 is None:

@@ -18,10 +18,12 @@ from filestore.client.transport import Document
 from filestore.errors import (
     BadName,
     BadSetting,
+    FilesExceeded,
     FilestoreError,
     LocalFile,
     NotFound,
     QuotaExceeded,
+    ShareExceeded,
     StoreUnavailable,
     Unauthenticated,
     Unreachable,
@@ -248,6 +250,14 @@ def test_an_upload_without_a_group_says_what_is_missing(capsys: pytest.CaptureFi
                 group="lab", path="/big", needed=3 << 20, free=1, limit=1 << 30, freeable=0
             ),
             "Group lab has no room for /big: 3 MiB are needed, 1 B of 1 GiB are free.",
+        ),
+        (
+            ShareExceeded(group="lab", path="/big", needed=3 << 20, free=1, share=1 << 30, taken=0),
+            "Your share of group lab has no room for /big: 3 MiB are needed, 1 B of 1 GiB are free.",
+        ),
+        (
+            FilesExceeded(group="lab", path="/big", needed=1, free=0, limit=4, files=3, reserved=1),
+            "1 new files are wanted, 0 are free of 4;",
         ),
         (BadName(name="end ", reason="so"), '"end "'),
         (Unreachable(url="http://h", reason="x"), "goes on where it stopped"),

@@ -38,6 +38,7 @@ class Fake:
     bodies: list[int] = field(default_factory=list)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     digests: bool = True
+    damaged: set[str] = field(default_factory=set)
     etag: int = 1
 
     def fail(self, method: str, *faults: Fault) -> None:
@@ -63,6 +64,9 @@ class Fake:
             return await self._upload(request, path)
         if path.endswith("/uploads"):
             return self._create(request, user) if request.method == "POST" else self._listing()
+        if path.endswith("/damaged"):
+            listed = [{"path": f"/{name}", "current": True} for name in sorted(self.damaged)]
+            return web.json_response({"items": listed, "next": None})
         if "/files/" in path:
             return await self._file(request, path.partition("/files/")[2])
         return web.json_response({"id": "grp_1", "name": "team"})

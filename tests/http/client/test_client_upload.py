@@ -77,6 +77,16 @@ async def test_without_a_record_the_digest_says_that_it_is_there(
     assert fake.files[TARGET.path] == DATA
 
 
+async def test_a_file_that_is_there_and_damaged_is_sent_again_and_heals(
+    client: Client, fake: Fake, source: Path
+) -> None:
+    await client.upload(source, TARGET)
+    fake.damaged = {"another", TARGET.path}
+
+    assert not (await client.upload(source, TARGET)).was_there
+    assert fake.count("POST") == 2
+
+
 async def test_a_file_that_was_deleted_there_is_sent_again(
     client: Client, fake: Fake, source: Path
 ) -> None:
