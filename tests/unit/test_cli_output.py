@@ -253,7 +253,7 @@ def test_an_upload_without_a_group_says_what_is_missing(capsys: pytest.CaptureFi
         ),
         (
             ShareExceeded(group="lab", path="/big", needed=3 << 20, free=1, share=1 << 30, taken=0),
-            "Your share of group lab has no room for /big: 3 MiB are needed, 1 B of 1 GiB are free.",
+            "Your share of group lab has no room for /big: 3 MiB are needed, 1 B of 1 GiB",
         ),
         (
             FilesExceeded(group="lab", path="/big", needed=1, free=0, limit=4, files=3, reserved=1),
