@@ -15,7 +15,7 @@ from filestore.meta.growth import DAY_US
 from filestore.meta.sheet import Line, Sheet
 from filestore.meta.sheet_items import Item, Key
 from filestore.meta.tables import groups, now_us, uploads, versions
-from tests.race.histories import LARGEST, History
+from tests.race.histories import History, LARGEST, add_actors
 from tests.services.hot_path import DOMAIN, GROUP, Process, Site, random_bytes, site_on
 
 ACCESS = GroupAccess(GROUP, GROUP, DOMAIN, None)
@@ -71,6 +71,7 @@ async def test_items_sum_to_their_line_after_random_histories(
     sums: dict[Line, int] = dict.fromkeys(Line, 0)
     async with open_site as site:
         at = await site.start(uploads__reserve_step_bytes=2**20)
+        await at.transact(add_actors)
         history = History(at, GROUP, rng.randrange, [])
         history.acts = [act for act in history.acts if act != history._limit]
         for step in range(STEPS):
