@@ -15,7 +15,7 @@ from filestore.meta.growth import DAY_US
 from filestore.meta.sheet import Line, Sheet
 from filestore.meta.sheet_items import Item, Key
 from filestore.meta.tables import groups, now_us, uploads, versions
-from tests.race.histories import History, LARGEST, add_actors
+from tests.race.histories import LARGEST, History, add_actors
 from tests.services.hot_path import DOMAIN, GROUP, Process, Site, random_bytes, site_on
 
 ACCESS = GroupAccess(GROUP, GROUP, DOMAIN, None)
