@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from filestore.acts.tree import Path, resolve
 from filestore.errors import NotFound
-from filestore.meta import entries, uploads
+from filestore.meta import entries, lineage, uploads
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry, Version
 from filestore.meta.people import user_names
@@ -64,7 +64,7 @@ async def show(tx: Tx, entry: Entry) -> Located:
         version = await entries.current_version(tx, entry)
         if version is None:
             raise NotFound(what="file")
-    return Located(entry, _joined(await entries.path_of(tx, entry.id)), version)
+    return Located(entry, _joined(await lineage.path_of(tx, entry.id)), version)
 
 
 async def list_folder(
@@ -92,7 +92,7 @@ async def file_at(tx: Tx, group_id: str, path: Path, number: int | None) -> Loca
     version = await entries.version(tx, entry.id, number)
     if version is None:
         raise NotFound(what="version")
-    return Located(entry, _joined(await entries.path_of(tx, entry.id)), version)
+    return Located(entry, _joined(await lineage.path_of(tx, entry.id)), version)
 
 
 async def list_versions(
@@ -109,7 +109,7 @@ async def written(tx: Tx, version_id: str) -> Located | None:
     if found is None:
         return None
     entry, version = found
-    return Located(entry, _joined(await entries.path_of(tx, entry.id)), version)
+    return Located(entry, _joined(await lineage.path_of(tx, entry.id)), version)
 
 
 async def list_trash(tx: Tx, group_id: str, *, after: str | None, limit: int) -> list[Trashed]:

@@ -6,7 +6,7 @@ from typing import Final
 from filestore.acts.places import Path, check_fits, hold_folder, resolve, shown_path
 from filestore.errors import Conflict, Exists, Json
 from filestore.ids import new_id
-from filestore.meta import contents, entries
+from filestore.meta import contents, entries, lineage
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry
 from filestore.meta.log import audit, emit
@@ -44,9 +44,9 @@ async def copy(
     files = [node for node in nodes if node.kind is EntryKind.FILE]
     await ledger.require_room(tx, into, sum(node.size or 0 for node in files), len(files))
     folder = await hold_folder(tx, into, target[:-1])
-    if top.id in await entries.ancestors(tx, folder.id):
+    if top.id in await lineage.ancestors(tx, folder.id):
         raise Conflict(what="copy", reason="a folder cannot be copied into itself")
-    names = [*await entries.path_of(tx, folder.id), target[-1].given]
+    names = [*await lineage.path_of(tx, folder.id), target[-1].given]
     check_fits("copy", names, _extent(nodes))
     if not await entries.add_child(tx, into, folder.id, target[-1], top.kind):
         raise Exists(what="file or folder", name=shown_path(target))

@@ -9,7 +9,7 @@ from typing import Final
 from filestore.acts.copying import MAX_COPY, audit_across, hold_groups
 from filestore.acts.places import Path, check_fits, hold_folder, resolve, shown_path
 from filestore.errors import Conflict, Exists
-from filestore.meta import entries
+from filestore.meta import entries, lineage
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry
 from filestore.meta.log import emit
@@ -43,7 +43,7 @@ async def move_across(
     folder = await hold_folder(tx, into, target[:-1])
     if await entries.child(tx, folder.id, target[-1]) is not None:
         raise Exists(what="file or folder", name=shown_path(target))
-    names = [*await entries.path_of(tx, folder.id), target[-1].given]
+    names = [*await lineage.path_of(tx, folder.id), target[-1].given]
     check_fits(_WHAT, names, await extent_of(tx, top.id))
     await _change_owner(tx, actor, top, folder, target)
     await _tell(tx, actor, (group_id, shown_path(source)), (into, shown_path(target)))
@@ -61,7 +61,7 @@ async def _change_owner(tx: Tx, actor: Actor, top: Entry, folder: Entry, target:
     levels = await entries.subtree(tx, top.id)
     ids = [entry_id for level in levels for entry_id in level]
     versions = await versions_of_all(tx, ids)
-    before = await entries.paths_of(tx, ids)
+    before = await lineage.paths_of(tx, ids)
     old_root = await entries.root(tx, top.group_id)
     for level in levels:
         await entries.adopt_trashed(tx, level, old_root.id)
@@ -69,7 +69,7 @@ async def _change_owner(tx: Tx, actor: Actor, top: Entry, folder: Entry, target:
     name = target[-1]
     named = {"name": name.given, "name_key": name.key, "name_fold": name.fold}
     await entries.update(tx, top.id, {"parent_id": folder.id, **named})
-    after = await entries.paths_of(tx, ids)
+    after = await lineage.paths_of(tx, ids)
     await ledger.post(tx, actor, top.group_id, _lines(Cause.MOVE_OUT, versions, files, before, -1))
     await ledger.post(
         tx,

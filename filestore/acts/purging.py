@@ -13,7 +13,7 @@ from typing import Final
 from filestore.acts.booking import book_removed
 from filestore.acts.places import Path, resolve, shown_path
 from filestore.errors import Conflict, NotFound
-from filestore.meta import contents, entries
+from filestore.meta import contents, entries, lineage
 from filestore.meta.database import Database, Tx
 from filestore.meta.entries import Entry
 from filestore.meta.log import audit, emit
@@ -179,7 +179,7 @@ async def _remove(tx: Tx, actor: Actor, entry: Entry, path: str) -> int:
 async def _drop(tx: Tx, actor: Actor, top: Entry, levels: Levels) -> int:
     """Removes entries of the subtree of ``top`` with their versions; bytes of quota freed."""
     root = await entries.root(tx, top.group_id)
-    paths = await entries.paths_of(tx, [entry_id for level in levels for entry_id in level])
+    paths = await lineage.paths_of(tx, [entry_id for level in levels for entry_id in level])
     gone: list[Gone] = []
     files: list[str] = []
     for level in levels:

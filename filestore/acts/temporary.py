@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from filestore.acts.booking import book_removed
 from filestore.errors import Json, NotFound
-from filestore.meta import contents, entries, temporary
+from filestore.meta import contents, entries, lineage, temporary
 from filestore.meta.accounts import POOL_ID, Pool, find_pool, hold, set_pool
 from filestore.meta.database import Tx
 from filestore.meta.log import audit, emit
@@ -56,7 +56,7 @@ async def keep(tx: Tx, actor: Actor, group_id: str, version_id: str) -> Temporar
     :raises QuotaExceeded: the group, or its author's share, has no room for it.
     """
     found = await _held(tx, group_id, version_id, to_remove=False)
-    paths = await entries.paths_of(tx, [found.entry_id])
+    paths = await lineage.paths_of(tx, [found.entry_id])
     of_group = ledger.Line(
         cause=Cause.PROMOTE,
         used=found.size,
@@ -87,7 +87,7 @@ async def expire(tx: Tx, actor: Actor, group_id: str, version_id: str) -> bool:
         return False
     if not await temporary.is_due(tx, version_id):
         return False
-    paths = await entries.paths_of(tx, [found.entry_id])
+    paths = await lineage.paths_of(tx, [found.entry_id])
     gone = await remove_where(tx, versions.c.id == found.id)
     files = await _without_version(tx, found.entry_id)
     await book_removed(tx, actor, group_id, gone, paths, cause=Cause.EXPIRE, files=files)

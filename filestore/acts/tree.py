@@ -23,7 +23,7 @@ from filestore.acts.places import (
 )
 from filestore.acts.purging import purge, purge_all, put_in_trash, remove, remove_all, trashed
 from filestore.errors import Conflict, Exists, NotFound
-from filestore.meta import entries
+from filestore.meta import entries, lineage
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry, Temporary, Version
 from filestore.meta.log import audit, emit
@@ -160,13 +160,13 @@ async def move(
     await entries.root(tx, group_id, write=True)
     entry = await resolve(tx, group_id, source)
     folder = await hold_folder(tx, group_id, target[:-1])
-    if entry.id in await entries.ancestors(tx, folder.id):
+    if entry.id in await lineage.ancestors(tx, folder.id):
         raise Conflict(what="move", reason="a folder cannot move into itself")
     occupant = await entries.child(tx, folder.id, target[-1])
     if occupant is not None and occupant.id != entry.id:
         raise Exists(what=occupant.kind, name=shown_path(target))
     await _check_longer(
-        tx, "move", entry, [*await entries.path_of(tx, folder.id), target[-1].given]
+        tx, "move", entry, [*await lineage.path_of(tx, folder.id), target[-1].given]
     )
     await entries.update(tx, entry.id, {"parent_id": folder.id, **_named(target[-1])})
     paths = {"from": shown_path(source), "to": shown_path(target)}
@@ -196,7 +196,7 @@ async def restore(tx: Tx, actor: Actor, group_id: str, entry_id: str) -> Path:
         folder_path = old[:-1]
     folder = await hold_folder(tx, group_id, folder_path)
     name = await free_name(tx, folder, parse_name(entry.name))
-    names = [*await entries.path_of(tx, folder.id), name.given]
+    names = [*await lineage.path_of(tx, folder.id), name.given]
     check_fits("restore", names, await extent_of(tx, entry.id))
     await entries.update(
         tx,
@@ -224,7 +224,7 @@ async def _find(tx: Tx, group_id: str, path: Path) -> Entry | None:
 
 async def _check_longer(tx: Tx, what: str, entry: Entry, names: Sequence[str]) -> None:
     """:func:`check_fits` for an entry that lies elsewhere, without a walk when no path grows."""
-    before = await entries.path_of(tx, entry.id)
+    before = await lineage.path_of(tx, entry.id)
     if len(names) > len(before) or len("/".join(names).encode()) > len("/".join(before).encode()):
         check_fits(what, names, await extent_of(tx, entry.id))
 

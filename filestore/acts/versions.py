@@ -11,7 +11,7 @@ from typing import Final
 from filestore.acts.booking import book_removed
 from filestore.acts.places import Path, resolve, shown_path
 from filestore.errors import Conflict, Json, NotFound
-from filestore.meta import contents, entries, retention
+from filestore.meta import contents, entries, lineage, retention
 from filestore.meta.database import Tx
 from filestore.meta.entries import Entry
 from filestore.meta.log import audit, emit
@@ -100,7 +100,7 @@ async def prune_versions(
     gone = await retention.remove_due(tx, entry_id, limit=limit)
     if not gone:
         return 0, 0
-    paths = await entries.paths_of(tx, [entry_id])
+    paths = await lineage.paths_of(tx, [entry_id])
     freed = await book_removed(tx, actor, group_id, gone, paths, cause=Cause.EXPIRE)
     await contents.release(tx, [version.content_id for version in gone])
     path = paths.get(entry_id)

@@ -14,7 +14,7 @@ from filestore.http.groups import ONE, Bytes
 from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
 from filestore.ids import is_id
-from filestore.meta import entries, temporary
+from filestore.meta import lineage, temporary
 from filestore.meta.accounts import Pool, find_pool
 from filestore.meta.database import Tx
 from filestore.meta.temporary import TemporaryVersion
@@ -94,7 +94,7 @@ async def _list(call: Call) -> web.Response:
         rows = await temporary.of_group(
             tx, call.group.id, after=paging.text_key(), limit=paging.wanted
         )
-        paths = await entries.paths_of(tx, [row.entry_id for row in rows])
+        paths = await lineage.paths_of(tx, [row.entry_id for row in rows])
         return [(row, paths.get(row.entry_id, "")) for row in rows]
 
     rows = await call.services.db.read(look)

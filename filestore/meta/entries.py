@@ -261,22 +261,6 @@ async def subtree(tx: Tx, entry_id: str) -> list[list[str]]:
     return [levels[depth] for depth in sorted(levels, reverse=True)]
 
 
-async def ancestors(tx: Tx, entry_id: str) -> list[str]:
-    """The ids from an entry up to the root, itself first."""
-    at = (
-        sa.select(entries.c.id, entries.c.parent_id, sa.literal(0).label("depth"))
-        .where(entries.c.id == entry_id)
-        .cte("up", recursive=True)
-    )
-    up = at.union_all(
-        sa.select(entries.c.id, entries.c.parent_id, at.c.depth + 1).join(
-            at, entries.c.id == at.c.parent_id
-        )
-    )
-    rows = await tx.execute(sa.select(up.c.id).order_by(up.c.depth))
-    return list(rows.scalars())
-
-
 async def children(
     tx: Tx, parent_id: str, *, after: str | None, limit: int
 ) -> list[tuple[Entry, Version | None]]:
@@ -317,57 +301,6 @@ async def subtree_sizes(tx: Tx, ids: Sequence[str]) -> dict[str, int]:
         .group_by(below.c.top)
     )
     return dict.fromkeys(ids, 0) | {row.top: int(row.size) for row in rows}
-
-
-async def path_of(tx: Tx, entry_id: str) -> list[str]:
-    """The names from below the root down to an entry, which comes last."""
-    at = (
-        sa.select(entries.c.parent_id, entries.c.name, sa.literal(0).label("depth"))
-        .where(entries.c.id == entry_id)
-        .cte("up", recursive=True)
-    )
-    up = at.union_all(
-        sa.select(entries.c.parent_id, entries.c.name, at.c.depth + 1).join(
-            at, entries.c.id == at.c.parent_id
-        )
-    )
-    rows = await tx.execute(
-        sa.select(up.c.name).where(up.c.parent_id.is_not(None)).order_by(up.c.depth.desc())
-    )
-    return list(rows.scalars())
-
-
-async def paths_of(tx: Tx, ids: Sequence[str]) -> dict[str, str]:
-    """The path of each entry, as people see it; in the trash, the one at which it lay before.
-
-    Costs a step for each level above each of them.
-    """
-    paths: dict[str, str] = {}
-    for some in batched(ids):
-        names: dict[str, list[str]] = {}
-        for row in await tx.execute(_upwards(some)):
-            is_top = row.deleted_path is not None
-            names.setdefault(row.of, []).append(row.deleted_path if is_top else f"/{row.name}")
-        paths |= {of: "".join(reversed(parts)) for of, parts in names.items()}
-    return paths
-
-
-def _upwards(ids: Sequence[str]) -> sa.Select[Any]:
-    """(of, name, deleted_path) of entries and of what they lie in, up to what is in the trash by
-    itself or lies in the root; each entry before what it lies in."""
-    columns = (entries.c.parent_id, entries.c.name, entries.c.deleted_path, entries.c.kind)
-    at = (
-        sa.select(entries.c.id.label("of"), *columns, sa.literal(0).label("depth"))
-        .where(entries.c.id.in_(ids))
-        .cte("up", recursive=True)
-    )
-    above = sa.and_(entries.c.id == at.c.parent_id, at.c.deleted_path.is_(None))
-    up = at.union_all(sa.select(at.c.of, *columns, at.c.depth + 1).join(at, above))
-    return (
-        sa.select(up.c.of, up.c.name, up.c.deleted_path)
-        .where(up.c.kind != EntryKind.ROOT)
-        .order_by(up.c.of, up.c.depth)
-    )
 
 
 async def current_version(tx: Tx, entry: Entry) -> Version | None:

@@ -19,7 +19,7 @@ from filestore.errors import Json
 from filestore.meta import audit_items, audit_sums
 from filestore.meta.audit_sums import Account, Figures
 from filestore.meta.database import Database, Tx
-from filestore.meta.entries import paths_of
+from filestore.meta.lineage import paths_of
 from filestore.meta.log import emit
 from filestore.meta.tables import groups, users
 from filestore.model import SYSTEM, AccountKind, Actor
