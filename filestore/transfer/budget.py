@@ -2,7 +2,9 @@
 
 Buffers wait for it; what is already in hand (the bytes behind the last cut) is charged
 without waiting. When it is short, the holders who have been idle longest are asked to put
-what they hold into the store and let go of it.
+what they hold into the store and let go of it: a few at a time, so that the store and the
+database stay free for those that are fast, and until half of it is free, so that there is
+peace for a while.
 """
 
 import asyncio
@@ -19,8 +21,19 @@ _SHORT: Final = 0.75
 """Part of the budget from which idle holders are asked to let go: a quarter stays for those
 that are fast, so that they do not wait for the flushes of the slow."""
 
+_EASE: Final = 0.5
+"""Part of the budget at which nobody is asked any more. Between the two a crowd of 500 clients
+with 1 KiB/s each takes most of a minute; with one mark it would be asked all the time."""
+
+_ASKED: Final = 8
+"""Holders who let go at the same time: each is a put and two transactions, which would stand in
+line before those of a fast upload."""
+
 _IDLE_S: Final = 1.0
 """Who made no progress for this long is idle: a stream of 64 KiB/s fills a buffer in it."""
+
+_PAUSE_S: Final = 0.1
+"""Between two looks at all holders: a look at 1,000 takes a millisecond."""
 
 
 @dataclass(slots=True)
@@ -28,6 +41,7 @@ class _Holder:
     held: Callable[[], int]
     let_go: Callable[[], None]
     touched_at: float
+    asked_for: int = 0  # bytes that it is about to give back
 
 
 class Grant:
@@ -56,6 +70,9 @@ class MemoryBudget:
         self.used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._holders: dict[object, _Holder] = {}
+        self._asked: dict[object, _Holder] = {}
+        self._looked_at = float("-inf")
+        self._is_easing = False  # from short on until at ease again
         self.give_spare: Callable[[], None] | None = None
         """Gives back at once what is charged and used by nobody."""
 
@@ -108,11 +125,15 @@ class MemoryBudget:
         return True
 
     def register(self, key: object, held: Callable[[], int], let_go: Callable[[], None]) -> None:
-        """Makes a holder known: ``held`` is what it could give back, ``let_go`` asks for it."""
+        """Makes a holder known: ``held`` is what it could give back, ``let_go`` asks for it.
+
+        Who was asked says :meth:`settled` when it is done, or is unregistered.
+        """
         self._holders[key] = _Holder(held, let_go, time.monotonic())
 
     def unregister(self, key: object) -> None:
         self._holders.pop(key, None)
+        self.settled(key)
 
     def touch(self, key: object) -> None:
         """``key`` made progress: it is asked to let go after those that did not."""
@@ -120,20 +141,61 @@ class MemoryBudget:
             holder = self._holders[key] = self._holders.pop(key)
             holder.touched_at = time.monotonic()
 
+    def settled(self, key: object) -> None:
+        """``key`` gave back what it was asked for, or cannot: the next one may be asked."""
+        holder = self._asked.pop(key, None)
+        if holder is not None:
+            holder.asked_for = 0
+            self._relieve()
+
     def relieve(self) -> None:
-        """Asks idle holders, longest idle first, until enough would come back."""
+        """Asks idle holders to let go; harmless at any time and cheap when repeated."""
+        if len(self._asked) < _ASKED and time.monotonic() - self._looked_at >= _PAUSE_S:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Asks idle holders, longest idle first, until enough would come back.
+
+        Who holds less than half of an even share is left alone: a flush costs the same for a
+        few bytes. The others hold at least half of what there is to be had.
+        """
         if self.give_spare is not None:
             self.give_spare()
-        wanted = self.used - int(self.total * _SHORT)
-        wanted += sum(size for size, _ in self._waiting)
-        idle_since = time.monotonic() - _IDLE_S
-        for holder in list(self._holders.values()):
-            if wanted <= 0 or holder.touched_at > idle_since:
+        wanted = self._wanted()
+        if wanted <= 0:
+            return
+        self._looked_at = time.monotonic()
+        idle = self._idle()
+        share = sum(size for _, _, size in idle) / max(len(idle), 1)
+        for key, holder, size in idle:
+            if wanted <= 0 or len(self._asked) >= _ASKED:
                 return
-            size = holder.held()
-            if size > 0:
-                holder.let_go()
+            if size >= share / 2:
+                holder.asked_for = size
+                self._asked[key] = holder
                 wanted -= size
+                holder.let_go()
+
+    def _wanted(self) -> int:
+        """Bytes that are to come back beyond those that are about to."""
+        needed = self.used + sum(size for size, _ in self._waiting)
+        mark = _EASE if self._is_easing else _SHORT
+        self._is_easing = needed > self.total * mark
+        if not self._is_easing:
+            return 0
+        coming = sum(holder.asked_for for holder in self._asked.values())
+        return needed - int(self.total * _EASE) - coming
+
+    def _idle(self) -> list[tuple[object, _Holder, int]]:
+        """Who can be asked, longest idle first, and for how much."""
+        since = time.monotonic() - _IDLE_S
+        found = []
+        for key, holder in self._holders.items():
+            if holder.touched_at > since:
+                break
+            if key not in self._asked and (size := holder.held()) > 0:
+                found.append((key, holder, size))
+        return found
 
     def _fits(self, size: int) -> bool:
         return self.used + size <= self.total or self.used == 0

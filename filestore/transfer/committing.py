@@ -68,6 +68,12 @@ class Committer:
         batch = Batch(rows, self.offset, self.offset, is_staged=True)
         await self._engine.recorder.record(self._upload, batch, _part(placement, rows))
 
+    async def mend(self, rows: list[Row], placement: Placement) -> None:
+        """Records rows instead of the acknowledged tail, which they have the bytes of. They are
+        not staged: the offset stays where it is."""
+        batch = Batch(rows, self.offset, self.offset)
+        await self._engine.recorder.record(self._upload, batch, placement)
+
     async def settle(
         self, rows: list[Row], placement: Placement, end: int, state: FileHasher | None
     ) -> None:

@@ -10,7 +10,6 @@ is kept: the bytes behind the last cut are stored as the provisional tail (:mod:
 """
 
 import asyncio
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +30,7 @@ from filestore.transfer.budget import Grant
 from filestore.transfer.checksums import Checksum as Checksum
 from filestore.transfer.committing import Committer
 from filestore.transfer.engine import Engine
+from filestore.transfer.failing import leaves, let_go_of_frames
 from filestore.transfer.placing import Placement
 from filestore.transfer.reading import Filled, Reader
 from filestore.transfer.recording import Row
@@ -60,6 +60,7 @@ class _Work:
     state: FileHasher | None = None
     grant: Grant | None = None
     is_settling: bool = False
+    is_mending: bool = False
     is_last: bool = False
 
 
@@ -110,6 +111,7 @@ class Ingest:
             smallest=engine.tuning.buffer_min,
             largest=engine.tuning.buffer_max,
             buffers=engine.buffers,
+            room=self._room,
             beside=lambda: self._slicer.unloaded_size,
         )
         self._works: asyncio.Queue[_Work | None] = asyncio.Queue(engine.tuning.batches_in_flight)
@@ -175,8 +177,8 @@ class Ingest:
                 group.create_task(self._cut_all())
                 group.create_task(self._record_all())
         except BaseExceptionGroup as errors:
-            found = _leaves(errors)
-            _let_go_of_frames(errors, *found)
+            found = leaves(errors)
+            let_go_of_frames(errors, *found)
             ours = [error for error in found if isinstance(error, FilestoreError | _Discard)]
             raise (ours or found)[0] from None
 
@@ -193,9 +195,20 @@ class Ingest:
         await self._take_end(end)
         await self._works.put(None)
 
+    def _room(self, handed: int) -> int | None:
+        """Bytes behind ``handed`` ones for which the tail is not needed; None: it is in memory.
+
+        The last byte of the upload needs it.
+        """
+        position = self._upload.offset + handed
+        room = self._slicer.room_at(position)
+        return room if room is None or self._goal is None else min(room, self._goal - 1 - position)
+
     async def _take(self, filled: Filled) -> None:
         if filled.size:
             await self._reserve(self._slicer.position + filled.size)
+            if filled.beside or self._slicer.has_to_load(filled.size) or self._has_to_stage():
+                await self._load(filled)
             rows = await self._slicer.take(filled.data)
             self._held.set(self._slicer.held_size)
             self._engine.budget.touch(self)
@@ -208,9 +221,22 @@ class Ingest:
                 else:
                     await self._submit(work)
         filled.release()
-        is_whole = self._slicer.position == self._goal
-        if self._wants_flush and filled.end is None and not is_whole:
+        if self._wants_flush and filled.end is None:
             await self._let_go()
+
+    def _has_to_stage(self) -> bool:
+        return self._checksum is not None and self._slicer.unloaded_size > 0
+
+    async def _load(self, filled: Filled) -> None:
+        """Reads the tail back. It may have cuts that nobody looked for while memory was short."""
+        rows = await self._slicer.load()
+        if filled.grant is not None:
+            filled.grant.set(filled.grant.size - 2 * filled.beside)
+        self._held.set(self._slicer.held_size)
+        if rows:
+            grant = Grant(self._engine.budget)
+            grant.set(self._charged(rows))
+            await self._submit(_Work(rows, rows[-1].end, grant=grant, is_mending=True))
 
     async def _take_end(self, end: End) -> None:
         self.end = end
@@ -221,6 +247,7 @@ class Ingest:
             self._verify_body(self._checksum, end)
         position = self._slicer.position
         if position == self._goal or (self._ends_with_body and end is End.BODY):
+            await self._load_last()
             last = self._last or _Work([], position)
             last.rows += await self._slicer.finish()
             last.is_last = True
@@ -238,9 +265,27 @@ class Ingest:
             raise _Discard
         checksum.check(self._slicer.body_digest)
 
+    async def _load_last(self) -> None:
+        """Makes sure that the tail is in memory for the end of the file."""
+        if not self._slicer.unloaded_size:
+            return
+        if self._goal is None:
+            await self._save()  # who waits for memory holds nothing
+        grant = await self._engine.budget.take(2 * self._slicer.unloaded_size)
+        try:
+            await self._load(Filled(bytearray()))
+        finally:
+            grant.release()
+
     async def _let_go(self) -> None:
-        """Saves the bytes behind the last cut and gives their memory back."""
+        """Saves the bytes behind the last cut and gives their memory back; unless they are the
+        last: the end of the body comes at once."""
+        if self._slicer.position != self._goal:
+            await self._save()
         self._wants_flush = False
+        self._engine.budget.settled(self)
+
+    async def _save(self) -> None:
         rows, _, _ = await self._slicer.flush()
         await self._submit(_Work(rows, self._slicer.position))
         await self._works.join()
@@ -299,7 +344,9 @@ class Ingest:
             await self._committer.finish(work.rows, placement, work.end, self._slicer.hasher)
             self.is_done = True
             return
-        if work.is_settling:
+        if work.is_mending:
+            await self._committer.mend(work.rows, placement)
+        elif work.is_settling:
             await self._committer.settle(work.rows, placement, work.end, work.state)
         else:
             await self._committer.add(work.rows, placement, work.state)
@@ -309,7 +356,8 @@ class Ingest:
 
     def _could_give_back(self) -> int:
         """The bytes behind the last cut can be stored, and what is being read handed on."""
-        return 0 if self._wants_flush else self._held.size + self._reader.held_size
+        is_whole = self._slicer.position == self._goal
+        return 0 if is_whole else self._held.size + self._reader.held_size
 
     def _ask_flush(self) -> None:
         self._wants_flush = True
@@ -335,24 +383,3 @@ class Ingest:
             work.grant.release()
         if work.placing is not None:
             self._engine.placer.give_up(work.placing)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The errors in a group of groups, in order."""
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
-
-
-def _let_go_of_frames(*errors: BaseException) -> None:
-    """Lets go of what the calls that failed had in hand: buffers, which are counted.
-
-    A task's error refers to its frames, and they to the task: without this, all of it stays
-    until Python looks for cycles. What was cancelled meanwhile is out of reach and does.
-    """
-    for error in errors:
-        context: BaseException | None = error
-        while context is not None:
-            traceback.clear_frames(context.__traceback__)
-            context = context.__context__

@@ -3,6 +3,10 @@
 A tail is up to eight *provisional* rows. A flush adds only the new bytes; when there are eight,
 the last few of them become one with it. The next request reads the tail back and goes on cutting
 as if its bytes had just come, so cuts do not depend on how a file was split into requests.
+
+While memory is short a request lets go of its tail, and what comes then is added to the rows
+without a look at them, until they have doubled. So a tail may have cuts in it, which are found
+when it is read back; it never has more bytes than the largest block.
 """
 
 import math
@@ -58,17 +62,31 @@ class Tail:
 
     def extend(self, pending_offset: int, pending: bytes) -> list[Row]:
         """The rows that a flush of the ``pending`` bytes writes; none if all are there."""
-        begin = self.rows[-1][0] + self.rows[-1][1] if self.rows else pending_offset
         end = pending_offset + len(pending)
-        if begin == end:
-            return []
+        begin = self.make_room(pending_offset, end)
+        return (
+            [] if begin == end else self.add(begin, memoryview(pending)[begin - pending_offset :])
+        )
+
+    def make_room(self, pending_offset: int, end: int) -> int:
+        """Where the row of a flush up to ``end`` begins; rows from there on are to be a part of
+        it and are forgotten. ``end`` if all is there."""
+        begin = self.end_or(pending_offset)
         loose = [row for row in self.rows if row[0] >= self.floor]
-        if len(loose) >= MAX_ROWS:
-            begin = loose[merged_from([size for _, size in loose], end - begin)][0]
-            self.rows = [row for row in self.rows if row[0] < begin]
-        data = memoryview(pending)[begin - pending_offset :]
+        if begin == end or len(loose) < MAX_ROWS:
+            return begin
+        begin = loose[merged_from([size for _, size in loose], end - begin)][0]
+        self.rows = [row for row in self.rows if row[0] < begin]
+        return begin
+
+    def add(self, begin: int, data: memoryview) -> list[Row]:
+        """The row of these bytes, which follows the others."""
         self.rows.append((begin, len(data)))
         return [Row(begin, block_hash(data), data, provisional=True)]
+
+    def end_or(self, offset: int) -> int:
+        """Where the rows end; ``offset`` if there are none."""
+        return self.rows[-1][0] + self.rows[-1][1] if self.rows else offset
 
 
 class TailCache:

@@ -74,8 +74,15 @@ async def _finish(at: Process, upload: Upload) -> None:
 
 async def test_a_wrong_checksum_keeps_nothing_of_a_body_of_many_batches(at: Process) -> None:
     upload, rows = await _with_tail(at)
+    body = Held(DATA[HEAD : 20 * MIB], DATA[20 * MIB :])
+    wrong = _sha1(b"something else")
+    running = asyncio.create_task(at.append(upload, HEAD, body, checksum=wrong))
+    await body.waiting.wait()
+    while (await at.rows(upload.building))[-1].offset < HEAD:
+        assert not running.done()
+    body.gate.set()
     with pytest.raises(ChecksumMismatch):
-        await at.append(upload, HEAD, DATA[HEAD:], checksum=_sha1(b"something else"))
+        await running
     await _check_unchanged(at, upload, rows)
     assert await at.queued(), "the blocks that were staged are the collector's now"
     await _finish(at, upload)
