@@ -42,6 +42,7 @@ async def test_a_group_is_created_shown_and_listed_with_its_figures(admin: Api) 
         "soft_limit": None,
         "files_limit": None,
         "overflows": False,
+        "warned_percent": 0,
         "role": "manager",
     }
     for ref in (group["id"], "Maths", "maths", "MATHS"):
