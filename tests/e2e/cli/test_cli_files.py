@@ -1,5 +1,7 @@
 """Folders, moving, versions, trash: files over the command line."""
 
+import re
+
 import pytest
 
 from tests.e2e.cli.conftest import Cli
@@ -38,12 +40,24 @@ async def test_a_file_is_moved_and_copied(admin: Cli, team: str, note: str) -> N
     assert (await admin.json("quota", "show", team))["used_bytes"] == 6
 
 
-async def test_moving_what_is_not_there_or_to_another_group_says_so(
+async def test_moving_what_is_not_there_or_to_where_nobody_may_says_so(
     admin: Cli, team: str, note: str
 ) -> None:
     assert (await admin.run("mv", f"{team}:/nosuch", f"{team}:/a")).code == 4
-    assert (await admin.run("mv", note, "other:/a")).code == 2
+    assert (await admin.run("mv", note, "nowhere:/a")).code == 4
     assert await names(admin, f"{team}:/docs") == ["note.txt"]
+
+
+async def test_a_file_moves_to_another_group_with_its_quota(
+    admin: Cli, team: str, note: str
+) -> None:
+    other = f"{team}-2"
+    await admin.json("group", "create", other)
+    await admin.json("mv", note, f"{other}:/moved.txt")
+
+    assert await names(admin, other) == ["moved.txt"]
+    assert (await admin.json("quota", "show", other))["used_bytes"] == 3
+    assert (await admin.json("quota", "show", team))["used_bytes"] == 0
 
 
 async def test_what_was_removed_comes_back_from_the_trash(admin: Cli, team: str, note: str) -> None:
@@ -86,7 +100,8 @@ async def test_a_second_upload_is_a_second_version(admin: Cli, team: str, note: 
     versions = (await admin.json("versions", "ls", note))["items"]
 
     assert sorted(version["size"] for version in versions) == [3, 6]
-    assert "in their older versions      3 B" in (await admin.run("quota", "show", team)).out
+    shown = (await admin.run("quota", "show", team)).out
+    assert re.search(r"^  older versions +3 B ", shown, re.MULTILINE), shown
     assert (await admin.run("versions", "ls", note)).out.count("\n") == 3
     assert "version 3 now" in (await admin.run("versions", "restore", note, "1")).out
     await admin.json("versions", "rm", note, "1")
