@@ -81,10 +81,15 @@ async def test_groups_are_reported_and_the_log_is_read_and_taken_away(
     (made,) = (await admin.json("admin", "log", "--group", team, "--act", "group.create"))["items"]
     assert (made["actor"], made["after"]["quota_bytes"]) == ("admin", 2**30)
     assert "group.create" in (await admin.run("admin", "log", "--group", team)).out
+    (admin.folder / "told.txt").write_text("told")
+    await admin.json("upload", "told.txt", f"{team}:/")
+    log = await admin.run("admin", "log", "--group", team, "--act", "file.write")
+    assert " /told.txt " in log.out.splitlines()[1], "what has no name is shown as it is"
     none = await admin.run("admin", "log", "--group", team, "--to", "2020-01-31")
     assert "nothing was done" in none.err
     lines = await admin.run_process("admin", "log", "--group", team, "--format", "jsonl")
-    assert [json.loads(line)["act"] for line in lines.out.splitlines()] == ["group.create"]
+    acts = [json.loads(line)["act"] for line in lines.out.splitlines()]
+    assert acts == ["file.write", "group.create"]
     table = await admin.run_process("admin", "log", "--group", team, "--format", "csv")
-    assert table.out.startswith("id,at,act,") and len(table.out.splitlines()) == 2
+    assert table.out.startswith("id,at,act,") and len(table.out.splitlines()) == 3
     assert (await admin.run("admin", "log", "--from", "yesterday")).code == 2
