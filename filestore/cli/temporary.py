@@ -62,7 +62,10 @@ def set_pool(
     keep: Annotated[
         int | None,
         typer.Option(
-            "--keep", parser=duration_s, metavar="TIME", help="How long a file stays: 7d, 12h."
+            "--keep",
+            parser=duration_s,
+            metavar="TIME",
+            help="How long a file stays: 7d, 12h; if not given, as before.",
         ),
     ] = None,
     as_json: AsJson = False,
