@@ -16,7 +16,7 @@ from filestore.cli.connect import run
 from filestore.cli.output import printable
 from filestore.client import Client
 from filestore.client.transport import Document
-from filestore.errors import ClientFailed, Json
+from filestore.errors import ClientFailed, Json, NotFound
 from filestore.model import format_size
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def work_directly(where: Where, act: Callable[["Ground"], Awaitable[T]]) -> T:
 def work_as_job(kind: str, parameters: dict[str, Json], *, as_json: bool, quiet: bool) -> Document:
     """The report of a job of the server, when it has ended.
 
+    :raises NotFound: there is no such group.
     :raises ClientFailed: it ended without one; says why.
     """
 
@@ -88,6 +89,8 @@ def work_as_job(kind: str, parameters: dict[str, Json], *, as_json: bool, quiet:
     report, error = job.get("report"), job.get("error")
     if isinstance(report, dict):
         return {"job": job.get("id"), **report}
+    if isinstance(error, dict) and error.get("code") == NotFound.code:
+        raise NotFound(what="group")
     why = error.get("detail") if isinstance(error, dict) else None
     told = str(why).rstrip(".") if why else f"it is {job.get('state')}"
     raise ClientFailed(reason=f"job {job.get('id')}: {told}")
