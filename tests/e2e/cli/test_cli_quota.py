@@ -93,3 +93,5 @@ async def test_groups_are_reported_and_the_log_is_read_and_taken_away(
     table = await admin.run_process("admin", "log", "--group", team, "--format", "csv")
     assert table.out.startswith("id,at,act,") and len(table.out.splitlines()) == 3
     assert (await admin.run("admin", "log", "--from", "yesterday")).code == 2
+    for unknown in (("--group", "nogroup"), ("--actor", "nobody", "--format", "csv")):
+        assert (await admin.run("admin", "log", *unknown)).code == 4, unknown
