@@ -8,10 +8,10 @@ import typer
 
 from filestore.cli.connect import collect, run
 from filestore.cli.failure import say
-from filestore.cli.options import AsJson, Group, NewQuota, size_value
-from filestore.cli.output import Column, SizeColumn, TimeColumn, printable, show, show_list
+from filestore.cli.options import AsJson, Group, size_value
+from filestore.cli.output import Column, SizeColumn, TimeColumn, printable, show, show_list, size_of
 from filestore.cli.quota_file import read_rows, write_rows
-from filestore.cli.quota_text import outcome_line, quota_lines, site_lines
+from filestore.cli.quota_text import limit_lines, outcome_line, quota_lines, site_lines
 from filestore.client.transport import Document
 from filestore.errors import BadRequest
 from filestore.model import format_size
@@ -142,7 +142,12 @@ def set_pool(
 @quota_app.command("set")
 def set_quota(
     group: Group,
-    size: NewQuota,
+    size: Annotated[
+        int | None,
+        typer.Argument(
+            parser=size_value, metavar="[SIZE]", help="500MB or 10GiB; if not given, as before."
+        ),
+    ] = None,
     soft: Annotated[
         int | None,
         typer.Option(
@@ -168,8 +173,11 @@ def set_quota(
             limits[name] = None if value == _NONE else value
     if overflow is not None:
         limits["overflows"] = overflow
+    if size is None and not limits:
+        raise typer.BadParameter("SIZE, --soft, --files or --overflow must be given")
     changed = run(lambda client: client.groups.set_quota(group, size, limits))
-    show(changed, f"quota of {group} is {format_size(size)}", as_json=as_json)
+    done = f"quota of {group} is {size_of(changed, 'quota_bytes')}"
+    show(changed, done, *limit_lines(changed, limits), as_json=as_json)
 
 
 @quota_app.command("export")

@@ -21,6 +21,18 @@ async def test_a_sheet_is_shown_with_bars_and_its_items_sum_to_it(admin: Cli, te
     assert "/f/a.bin" in listed.out and "BY" in listed.out
     assert "nothing is behind reserved" in (await admin.run("quota", "items", team, "reserved")).err
     assert (await admin.run("quota", "items", team, "nothing")).code == 2
+    group = (await admin.run("group", "show", team)).out.splitlines()
+    assert group[1:4] == ["quota        1 MiB", "soft limit   878.9 KiB", "files limit  9"]
+    assert "overflow     taken as temporary" in group and "versions     all are kept" in group
+    assert "warned       of nothing" in group
+    said = await admin.run("quota", "set", team, "--soft", "800KiB", "--no-overflow")
+    assert said.out.splitlines() == [
+        f"quota of {team} is 1 MiB",
+        "soft limit   800 KiB",
+        "overflow     no",
+    ], "all that was set, and the size is as before"
+    assert (await admin.run("quota", "set", team)).code == 2
+    await admin.json("quota", "set", team, "--overflow")
     cleared = await admin.json("quota", "set", team, "1MiB", "--soft", "none", "--files", "none")
     assert (cleared["soft_limit"], cleared["files_limit"], cleared["overflows"]) == (
         None,
