@@ -1,5 +1,6 @@
 """``filestore quota``: what groups may hold, what they hold, and what that is."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from filestore.cli.connect import collect, run
-from filestore.cli.failure import say
+from filestore.cli.failure import language_of, report, say
 from filestore.cli.options import AsJson, Group, size_value
 from filestore.cli.output import Column, SizeColumn, TimeColumn, printable, show, show_list, size_of
 from filestore.cli.quota_file import read_rows, write_rows
@@ -196,7 +197,7 @@ def import_quotas(
         Path,
         typer.Argument(
             metavar="FILE.csv",
-            help="group,quota_bytes[,soft_limit][,files_limit]; sizes such as 10GiB.",
+            help="group,quota_bytes[,soft_limit][,files_limit]; 10GiB; the last two also none.",
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
@@ -207,18 +208,20 @@ def import_quotas(
         rows = read_rows(file)
         done: Any = run(lambda client: client.books.set_quotas(rows, dry_run=dry_run))
     except BadRequest as err:
-        if not as_json:
-            _say_others(err)
-        raise
+        if as_json:
+            raise
+        raise typer.Exit(_say_all(err)) from err
     verb = "would change" if dry_run else "changed"
     lines = [outcome_line(row) for row in done["rows"] if row["changed"]]
     counted = f"{verb} {done['changed']} of {len(done['rows'])} groups"
     show(done, *lines, counted, as_json=as_json)
 
 
-def _say_others(err: BadRequest) -> None:
-    """All wrong rows but the first, which the error itself says."""
+def _say_all(err: BadRequest) -> int:
+    """All wrong rows by line: the first is what the error itself says; gives the exit code."""
+    code = report(err, as_json=False, language=language_of(os.environ))
     others = err.members.get("errors")
     for one in others[1:_MOST_SAID] if isinstance(others, list) else []:
         if isinstance(one, dict):
             say(printable(f"{one.get('field')}: {one.get('reason')}."))
+    return code

@@ -77,6 +77,7 @@ async def test_limits_go_out_as_a_file_and_come_back_from_one(admin: Cli, team: 
     assert refused.code == 2
     assert "line 3, group: there is no group 'nobody'" in refused.err
     assert "line 4, group: there is no group 'nor this'" in refused.err
+    assert refused.err.index("line 3,") < refused.err.index("line 4,"), "by line"
     assert (await admin.json("group", "show", team))["quota_bytes"] == 2 * 2**30, "all or none"
     missing = await admin.run("quota", "import", "missing.csv")
     assert (missing.code, "missing.csv" in missing.err) == (1, True)
