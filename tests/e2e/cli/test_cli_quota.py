@@ -48,10 +48,28 @@ async def test_the_site_and_its_pool_are_for_admins(admin: Cli, team: str) -> No
     limited = await admin.json("quota", "pool", "1GiB", "--overcommit", "1")
     assert limited["allowed_bytes"] == 2**30 // 100
     refused = await admin.run("quota", "set", team, "2GiB")
-    assert (refused.code, "at most 10737418 are allowed" in refused.err) == (3, True)
+    assert (
+        refused.code,
+        "at most 10.2 MiB are allowed, 1 % of the pool of 1 GiB" in refused.err,
+    ) == (3, True)
     assert (await admin.run("quota", "pool", "none")).out.startswith("pool      nobody said")
     viewer = await newcomer(admin, groups=(team,), role="viewer")
     assert (await viewer.run("quota", "site")).code == 3
+
+
+async def test_a_temporary_file_without_room_says_so_in_units_of_people(
+    admin: Cli, team: str
+) -> None:
+    await admin.json("temporary", "set-pool", "1MiB")
+    await admin.json("quota", "set", team, "8KiB", "--soft", "1KiB", "--overflow")
+    (admin.folder / "b.bin").write_bytes(b"b" * 5120)
+    await admin.json("upload", "b.bin", f"{team}:/")
+    await admin.json("quota", "set", team, "3KiB")
+    kept = await admin.run("temporary", "keep", f"{team}:/b.bin")
+    assert kept.code == 3
+    assert f"Group {team} has no room for /b.bin: 5 KiB are needed, 3 KiB of 3 KiB" in kept.err
+    await admin.json("rm", f"{team}:/b.bin", "--permanent")
+    await admin.json("temporary", "set-pool", "0")
 
 
 async def test_limits_go_out_as_a_file_and_come_back_from_one(admin: Cli, team: str) -> None:
