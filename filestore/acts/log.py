@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Final
 
+from filestore.errors import NotFound
 from filestore.meta.database import Database
-from filestore.meta.log_reading import Record, Wanted, list_records
+from filestore.meta.log_reading import Record, Wanted, is_known, list_records
 
 _CHUNK: Final = 500
 """Records that are read at once: some 250 KB of them, whatever the length of the log."""
@@ -16,6 +17,16 @@ async def page_of_records(
 ) -> list[Record]:
     """Records newest first, behind the key ``before``."""
     return await db.read(partial(list_records, wanted=wanted, before=before, limit=limit))
+
+
+async def check_known(db: Database, wanted: Wanted) -> None:
+    """For who sees all users and groups: a misspelt name is no empty log.
+
+    :raises NotFound: there is and was no such user or group.
+    """
+    actor, group = await db.read(partial(is_known, wanted=wanted))
+    if not actor or not group:
+        raise NotFound(what="group" if actor else "user")
 
 
 async def all_records(db: Database, wanted: Wanted) -> AsyncGenerator[list[Record], None]:

@@ -91,6 +91,8 @@ async def alter_user(
 async def remove_user(db: Database, actor: Actor, ref: str) -> None:
     """Disables the user and ends all his tokens. The row stays: versions name their author.
 
+    Safe to repeat: nothing is done, or recorded, about a user who is out already.
+
     :raises NotFound: no such user.
     :raises LastAdmin: it would leave no site admin who can get in.
     """
@@ -101,6 +103,8 @@ async def remove_user(db: Database, actor: Actor, ref: str) -> None:
         user = await change_user(tx, before.id, disabled=True)
         ended = await revoke_tokens_of(tx, user.id)
         await keep_an_admin(tx, "the removal of the user")
+        if user == before and not ended:
+            return
         after = {**_state(user), "tokens_revoked": ended}
         await audit(tx, actor, "user.remove", target=user.id, before=_state(before), after=after)
         await emit(tx, "user.removed", {"user": user.id, "name": user.name})

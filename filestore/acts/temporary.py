@@ -22,8 +22,11 @@ from filestore.model import Actor, Cause
 from filestore.quota import ledger
 
 
-async def change_pool(tx: Tx, actor: Actor, *, domain_id: str, limit: int, keep_s: int) -> Pool:
-    """How many bytes all temporary files may take, and how long one stays. 0: no new ones."""
+async def change_pool(
+    tx: Tx, actor: Actor, *, domain_id: str, limit: int, keep_s: int | None = None
+) -> Pool:
+    """How many bytes all temporary files may take (0: no new ones), and how long one stays (None:
+    as long as before)."""
     before = await find_pool(tx)
     await set_pool(tx, domain_id=domain_id, limit=limit, keep_s=keep_s)
     after = await find_pool(tx)

@@ -19,7 +19,7 @@ from filestore.cli.options import AsJson
 from filestore.cli.output import show
 from filestore.cli.reports import list_reports, show_log
 from filestore.errors import CannotStart
-from filestore.meta.database import open_database
+from filestore.meta.database import DatabaseInUse, open_database
 from filestore.settings import Settings, load
 
 admin_app: Final = typer.Typer(help="For site admins.", no_args_is_help=True)
@@ -74,7 +74,11 @@ async def _recover(
     """:raises CannotStart: there is no such database, or a server holds the SQLite file."""
     _check_exists(settings.database_url)
     settings.server.data.mkdir(parents=True, exist_ok=True)
-    db = await open_database(settings.database_url, pool_size=1)
+    try:
+        db = await open_database(settings.database_url, pool_size=1)
+    except DatabaseInUse as err:
+        advice = "Stop the server, repeat the command, and start the server again"
+        raise CannotStart(reason=f"{err.members['reason']}. {advice}") from err
     try:
         return await recover_admin(db, user, keep)
     finally:

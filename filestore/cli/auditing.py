@@ -8,7 +8,7 @@ from filestore.cli.books import quota_app as quota_app
 from filestore.cli.jobs import BlocksUrl, DatabaseUrl, DataFolder, Where
 from filestore.cli.options import AsJson, Quiet
 from filestore.cli.output import show
-from filestore.cli.upkeep import exit_code_of, work
+from filestore.cli.upkeep import exit_code_of, journaled_group, work
 from filestore.client.transport import Document
 
 
@@ -39,6 +39,7 @@ def audit(
     from filestore_gc import audit_wording  # the service takes a while to import
 
     where = Where(data, database, blocks)
+    group = journaled_group(group, where)
 
     def run(*, repairs: bool) -> Document:
         wishes = {"group": group, "repair": repairs, "physical": physical}

@@ -12,7 +12,7 @@ from filestore.cli.jobs import BlocksUrl, DatabaseUrl, DataFolder, Where
 from filestore.cli.options import AsJson, Group, Quiet
 from filestore.cli.output import printable, show, size_of
 from filestore.cli.quota import quota_app as quota_app
-from filestore.cli.upkeep import exit_code_of, work
+from filestore.cli.upkeep import exit_code_of, journaled_group, work
 from filestore.client import Client
 from filestore.client.transport import Document
 from filestore.errors import Json
@@ -100,10 +100,7 @@ def verify_journal(
     every finding is listed with its group and row.
     """
     where = Where(data, database, blocks)
-    if group is not None and not where.is_direct:
-        wanted = group
-        group = str(run(lambda client: client.groups.show(wanted)).get("id"))
-    wishes: dict[str, Json] = {"group": group}
+    wishes: dict[str, Json] = {"group": journaled_group(group, where)}
     report = work("verify-journal", wishes, where, as_json=as_json, quiet=quiet)
     show(report, *journal_lines(report), as_json=as_json)
     raise typer.Exit(exit_code_of(report))

@@ -18,6 +18,7 @@ from filestore.errors import (
     Json,
     Language,
     NotFound,
+    OverCommitted,
     QuotaExceeded,
     ShareExceeded,
     Unauthenticated,
@@ -49,6 +50,12 @@ _ROOM: Final[Mapping[str, Mapping[Language, str]]] = {
     },
 }
 """What is said of a file that had no room, in units of people; by the error's code."""
+_PROMISED: Final[Mapping[Language, str]] = {
+    "en": "The limits of all groups would be {after} together; at most {allowed} are allowed,"
+    " {overcommit_percent} % of the pool of {pool}. Of that, {free} are not promised yet.",
+    "zh": "所有群组的配额合计将达 {after}；最多允许 {allowed}，即存储池 {pool} 的"
+    " {overcommit_percent} %。其中尚有 {free} 可分配。",
+}
 _GOES_ON: Final[Mapping[Language, str]] = {
     "en": "The same command, repeated, goes on where it stopped.",
     "zh": "重复同一命令即可从中断处继续。",
@@ -87,6 +94,10 @@ def sentence(error: FilestoreError, language: Language) -> str:
     if room is not None and {"group", "path"} <= error.members.keys():
         missing = dict.fromkeys(re.findall(r"{(\w+)}", room[language]), "?")
         return room[language].format_map(missing | _in_units(error))
+    if isinstance(error, OverCommitted):
+        missing = dict.fromkeys(re.findall(r"{(\w+)}", _PROMISED[language]), "?")
+        percent = {"overcommit_percent": error.members.get("overcommit_percent", "?")}
+        return _PROMISED[language].format_map(missing | _in_units(error) | percent)
     said = error.sentence(language)
     is_no_route = isinstance(error, NotFound) and error.members.get("what") == "address"
     return f"{said} {_ADDRESS[language]}" if is_no_route else said

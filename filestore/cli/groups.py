@@ -7,6 +7,7 @@ import typer
 from filestore.cli.connect import collect, run
 from filestore.cli.options import AsJson, Group, Quota, User, duration_s
 from filestore.cli.output import Column, SizeColumn, show, show_list, size_of
+from filestore.cli.quota_text import limit_lines
 from filestore.client.transport import Document
 from filestore.model import Role, format_size, parse_size
 
@@ -46,12 +47,15 @@ def show_group(group: Group, as_json: AsJson = False) -> None:
     found = run(lambda client: client.groups.show(group))
     lines = [
         f"{found.get('name')} ({found.get('id')})",
-        f"quota     {size_of(found, 'quota_bytes')}",
-        f"used      {size_of(found, 'used_bytes')}",
-        f"reserved  {size_of(found, 'reserved_bytes')}",
-        f"your role {found.get('role') or '-'}",
-        f"created   {found.get('created_at')}",
-        f"trash     is kept for {days_of(found, 'trash_retention_s')}",
+        f"quota        {size_of(found, 'quota_bytes')}",
+        *limit_lines(found),
+        f"used         {size_of(found, 'used_bytes')}",
+        f"reserved     {size_of(found, 'reserved_bytes')}",
+        f"warned       {_warned(found)}",
+        f"your role    {found.get('role') or '-'}",
+        f"created      {found.get('created_at')}",
+        f"trash        is kept for {days_of(found, 'trash_retention_s')}",
+        f"versions     {_kept_versions(found)}",
     ]
     show(found, *lines, as_json=as_json)
 
@@ -89,6 +93,21 @@ def delete_group(group: Group, as_json: AsJson = False) -> None:
     """Delete a group."""
     run(lambda client: client.groups.delete(group))
     show({"group": group, "deleted": True}, f"deleted group {group}", as_json=as_json)
+
+
+def _warned(group: Document) -> str:
+    percent = group.get("warned_percent")
+    return f"at {percent} %" if percent else "of nothing"
+
+
+def _kept_versions(group: Document) -> str:
+    """Which versions of a file its group keeps."""
+    rules = []
+    if count := group.get("versions_keep"):
+        rules.append(f"the newest {count}")
+    if group.get("versions_keep_s"):
+        rules.append(f"those replaced within {days_of(group, 'versions_keep_s')}")
+    return f"{' and '.join(rules) or 'all'} are kept"
 
 
 def days_of(group: Document, member: str) -> str:

@@ -16,7 +16,7 @@ from filestore.cli.connect import run
 from filestore.cli.output import printable
 from filestore.client import Client
 from filestore.client.transport import Document
-from filestore.errors import ClientFailed, Json
+from filestore.errors import CannotStart, ClientFailed, Json, NotFound
 from filestore.model import format_size
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ BlocksUrl = Annotated[
 
 LINE_EVERY_S: Final = 5.0
 
+_BESIDE_SERVER: Final = (
+    "Stop the server, or let it do the work: leave out --data, --database and --blocks, and set"
+    " FILESTORE_URL"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -58,6 +63,7 @@ def work_directly(where: Where, act: Callable[["Ground"], Awaitable[T]]) -> T:
 
     :raises CannotStart: there is none, or a server has the SQLite file.
     """
+    from filestore.meta.database import DatabaseInUse
     from filestore.offline import working_on  # the service takes a while to import
     from filestore.settings import load
     from filestore.telemetry import configure_logging
@@ -70,12 +76,16 @@ def work_directly(where: Where, act: Callable[["Ground"], Awaitable[T]]) -> T:
         async with working_on(settings) as ground:
             return await act(ground)
 
-    return asyncio.run(with_ground())
+    try:
+        return asyncio.run(with_ground())
+    except DatabaseInUse as err:
+        raise CannotStart(reason=f"{err.members['reason']}. {_BESIDE_SERVER}") from err
 
 
 def work_as_job(kind: str, parameters: dict[str, Json], *, as_json: bool, quiet: bool) -> Document:
     """The report of a job of the server, when it has ended.
 
+    :raises NotFound: there is no such group.
     :raises ClientFailed: it ended without one; says why.
     """
 
@@ -88,6 +98,8 @@ def work_as_job(kind: str, parameters: dict[str, Json], *, as_json: bool, quiet:
     report, error = job.get("report"), job.get("error")
     if isinstance(report, dict):
         return {"job": job.get("id"), **report}
+    if isinstance(error, dict) and error.get("code") == NotFound.code:
+        raise NotFound(what="group")
     why = error.get("detail") if isinstance(error, dict) else None
     told = str(why).rstrip(".") if why else f"it is {job.get('state')}"
     raise ClientFailed(reason=f"job {job.get('id')}: {told}")

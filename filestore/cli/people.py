@@ -83,16 +83,43 @@ def disable_user(user: User, as_json: AsJson = False) -> None:
 @user_app.command("enable")
 def enable_user(user: User, as_json: AsJson = False) -> None:
     """Let a user in again who was disabled."""
-    changed = run(lambda client: client.users.change(user, disabled=False))
-    show(changed, f"the tokens of {user} work again", as_json=as_json)
+
+    async def act(client: Client) -> tuple[Document, bool]:
+        changed = await client.users.change(user, disabled=False)
+        return changed, await _has_tokens(client, user)
+
+    changed, may_enter = run(act)
+    done = (
+        f"{user} is let in again, by all tokens that have not expired"
+        if may_enter
+        else f"{user} is enabled but has no token; filestore token create --user {user} makes one"
+    )
+    show(changed, done, as_json=as_json)
 
 
 @user_app.command("delete")
 def delete_user(user: User, as_json: AsJson = False) -> None:
     """Disable a user and end all tokens; the name stays on what he wrote."""
-    run(lambda client: client.users.delete(user))
-    done = f"{user} is out, and all tokens are revoked"
+
+    async def act(client: Client) -> bool:
+        found = await client.users.show(user)
+        was_out = bool(found.get("disabled_at")) and not await _has_tokens(client, user)
+        await client.users.delete(user)
+        return was_out
+
+    done = (
+        f"{user} was out already, and has no token"
+        if run(act)
+        else f"{user} is out, and all tokens are revoked"
+    )
     show({"user": user, "deleted": True}, done, as_json=as_json)
+
+
+async def _has_tokens(client: Client, user: str) -> bool:
+    """Whether there is a token of the user that is not revoked."""
+    async for _ in client.tokens.list(user):
+        return True
+    return False
 
 
 def who_am_i(as_json: AsJson = False) -> None:

@@ -1,5 +1,6 @@
 """``filestore quota``: what groups may hold, what they hold, and what that is."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -7,11 +8,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from filestore.cli.connect import collect, run
-from filestore.cli.failure import say
-from filestore.cli.options import AsJson, Group, NewQuota, size_value
-from filestore.cli.output import Column, SizeColumn, TimeColumn, printable, show, show_list
+from filestore.cli.failure import language_of, report, say
+from filestore.cli.options import AsJson, Group, size_value
+from filestore.cli.output import Column, SizeColumn, TimeColumn, printable, show, show_list, size_of
 from filestore.cli.quota_file import read_rows, write_rows
-from filestore.cli.quota_text import outcome_line, quota_lines, site_lines
+from filestore.cli.quota_text import limit_lines, outcome_line, quota_lines, site_lines
 from filestore.client.transport import Document
 from filestore.errors import BadRequest
 from filestore.model import format_size
@@ -142,7 +143,12 @@ def set_pool(
 @quota_app.command("set")
 def set_quota(
     group: Group,
-    size: NewQuota,
+    size: Annotated[
+        int | None,
+        typer.Argument(
+            parser=size_value, metavar="[SIZE]", help="500MB or 10GiB; if not given, as before."
+        ),
+    ] = None,
     soft: Annotated[
         int | None,
         typer.Option(
@@ -168,8 +174,11 @@ def set_quota(
             limits[name] = None if value == _NONE else value
     if overflow is not None:
         limits["overflows"] = overflow
+    if size is None and not limits:
+        raise typer.BadParameter("SIZE, --soft, --files or --overflow must be given")
     changed = run(lambda client: client.groups.set_quota(group, size, limits))
-    show(changed, f"quota of {group} is {format_size(size)}", as_json=as_json)
+    done = f"quota of {group} is {size_of(changed, 'quota_bytes')}"
+    show(changed, done, *limit_lines(changed, limits), as_json=as_json)
 
 
 @quota_app.command("export")
@@ -188,7 +197,7 @@ def import_quotas(
         Path,
         typer.Argument(
             metavar="FILE.csv",
-            help="group,quota_bytes[,soft_limit][,files_limit]; sizes such as 10GiB.",
+            help="group,quota_bytes[,soft_limit][,files_limit]; 10GiB; the last two also none.",
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
@@ -199,18 +208,20 @@ def import_quotas(
         rows = read_rows(file)
         done: Any = run(lambda client: client.books.set_quotas(rows, dry_run=dry_run))
     except BadRequest as err:
-        if not as_json:
-            _say_others(err)
-        raise
+        if as_json:
+            raise
+        raise typer.Exit(_say_all(err)) from err
     verb = "would change" if dry_run else "changed"
     lines = [outcome_line(row) for row in done["rows"] if row["changed"]]
     counted = f"{verb} {done['changed']} of {len(done['rows'])} groups"
     show(done, *lines, counted, as_json=as_json)
 
 
-def _say_others(err: BadRequest) -> None:
-    """All wrong rows but the first, which the error itself says."""
+def _say_all(err: BadRequest) -> int:
+    """All wrong rows by line: the first is what the error itself says; gives the exit code."""
+    code = report(err, as_json=False, language=language_of(os.environ))
     others = err.members.get("errors")
     for one in others[1:_MOST_SAID] if isinstance(others, list) else []:
         if isinstance(one, dict):
             say(printable(f"{one.get('field')}: {one.get('reason')}."))
+    return code

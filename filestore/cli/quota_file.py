@@ -13,13 +13,15 @@ from filestore.model import MAX_INT, parse_size
 
 COLUMNS: Final = ("group", "quota_bytes", "soft_limit", "files_limit")
 _NEEDED: Final = frozenset(("group", "quota_bytes"))
+_OTHERS: Final = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets of some countries write between cells instead of commas."""
 
 
 def read_rows(path: Path) -> list[Json]:
     """The rows of a file as the server takes them, with the lines they end in.
 
-    An empty cell in an optional column takes that limit away; a column that is not there leaves
-    it. Blank lines are skipped.
+    An empty cell, or ``none``, in an optional column takes that limit away; a column that is not
+    there leaves it. Blank lines are skipped.
 
     :raises BadRequest: what is wrong, by file and line: the first, and all in ``errors``.
     """
@@ -62,6 +64,10 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip().lower() for cell in cells]
     known = f"it must be {','.join(COLUMNS)}; the last two may be left out"
     field = f"{path}, line 1"
+    for separator, called in _OTHERS.items():
+        if _NEEDED <= {name.strip() for name in ",".join(names).split(separator)}:
+            reason = f"its columns are separated by {called}; save it with commas"
+            raise BadRequest(field=field, reason=reason)
     if not _NEEDED <= set(names):
         raise BadRequest(field=field, reason=f"the header is missing: {known}")
     if unknown := sorted(set(names) - set(COLUMNS)):
@@ -95,7 +101,7 @@ def _value(name: str, cell: str) -> Json:
         if not text:
             raise ValueError("it is empty")
         return text
-    if not text and name not in _NEEDED:
+    if name not in _NEEDED and text.lower() in ("", "none"):
         return None
     if name == "files_limit":
         if not (text.isascii() and text.isdigit()) or int(text) > MAX_INT:

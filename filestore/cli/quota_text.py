@@ -1,10 +1,11 @@
 """Quotas for people: sizes with bars, and sentences where figures need one."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from filestore.model import format_size
 
+LIMITS: Final = ("soft_limit", "files_limit", "overflows")
 _BAR: Final = 20
 _LINES: Final = (
     ("files", "live_bytes"),
@@ -54,6 +55,17 @@ def _beside(quota: Any) -> Iterator[str]:
         yield "  what goes beyond the soft limit is taken as temporary"
     if forecast := quota.get("forecast"):
         yield f"  {forecast_text(forecast)}"
+
+
+def limit_lines(group: Any, members: Collection[str] = LIMITS) -> Iterator[str]:
+    """The limits of a group besides its quota: those of ``members``."""
+    soft, files = group.get("soft_limit"), group.get("files_limit")
+    said = {
+        "soft_limit": f"soft limit   {'none' if soft is None else format_size(soft)}",
+        "files_limit": f"files limit  {'none' if files is None else files}",
+        "overflows": f"overflow     {'taken as temporary' if group.get('overflows') else 'no'}",
+    }
+    return (said[name] for name in LIMITS if name in members)
 
 
 def forecast_text(forecast: Any) -> str:

@@ -83,6 +83,14 @@ class _Outlook(Column):
         return forecast_text(item[self.member])
 
 
+class _Target(Column):
+    """The name of a user or group; what has none, such as a path, as it is."""
+
+    def cell(self, item: Document) -> str:
+        named = item.get(self.member) is not None
+        return super().cell(item) if named else Column(self.head, "target").cell(item)
+
+
 class _Change(Column):
     """What was before, and what after."""
 
@@ -118,7 +126,7 @@ def show_log(
         Column("BY", "actor"),
         Column("ACT", "act"),
         Column("GROUP", "group"),
-        Column("TARGET", "target_name"),
+        _Target("TARGET", "target_name"),
         _Change("CHANGE", "after"),
     )
     items = run(lambda client: _some(client, filters, limit))

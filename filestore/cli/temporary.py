@@ -9,7 +9,7 @@ from filestore.cli.options import AsJson, Entry, Group, NewQuota, duration_s
 from filestore.cli.output import Column, SizeColumn, TimeColumn, show, show_list, size_of
 from filestore.client import Client
 from filestore.client.transport import Document
-from filestore.errors import NotFound
+from filestore.errors import NotFound, QuotaExceeded
 
 temporary_app = typer.Typer(
     help="Files that are charged to the site's pool and go after a time.", no_args_is_help=True
@@ -45,8 +45,18 @@ async def _keep_all(client: Client, group: str, path: str) -> list[str]:
     if not found:
         raise NotFound(what="temporary file")
     for item in sorted(found, key=lambda item: int(item["version"])):
-        await client.temporary.keep(group, str(item["id"]))
+        await _keep(client, group, path, str(item["id"]))
     return [str(item["id"]) for item in found]
+
+
+async def _keep(client: Client, group: str, path: str, version_id: str) -> None:
+    """:raises QuotaExceeded: with group and path, if it is the group that has no room."""
+    try:
+        await client.temporary.keep(group, version_id)
+    except QuotaExceeded as err:
+        if err.code == QuotaExceeded.code:  # a share is its author's, and not the caller's
+            err.members |= {"group": group, "path": f"/{path}"}
+        raise
 
 
 @temporary_app.command("pool")
@@ -62,7 +72,10 @@ def set_pool(
     keep: Annotated[
         int | None,
         typer.Option(
-            "--keep", parser=duration_s, metavar="TIME", help="How long a file stays: 7d, 12h."
+            "--keep",
+            parser=duration_s,
+            metavar="TIME",
+            help="How long a file stays: 7d, 12h; if not given, as before.",
         ),
     ] = None,
     as_json: AsJson = False,

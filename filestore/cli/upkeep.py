@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from filestore.cli.connect import run
 from filestore.cli.jobs import (
     BlocksUrl,
     DatabaseUrl,
@@ -18,7 +19,8 @@ from filestore.cli.jobs import (
 from filestore.cli.options import AsJson, Quiet, size_value
 from filestore.cli.output import show
 from filestore.client.transport import Document
-from filestore.errors import EXIT_FAILED, EXIT_REFUSED, Json
+from filestore.errors import EXIT_FAILED, EXIT_REFUSED, Json, NotFound
+from filestore.ids import looks_like_id
 
 if TYPE_CHECKING:
     from filestore_gc.kinds import Ground
@@ -127,6 +129,23 @@ def work(
     if where.is_direct:
         return _directly(kind, wishes, where, Watch(sys.stderr, as_json=as_json, quiet=quiet))
     return work_as_job(kind, wishes, as_json=as_json, quiet=quiet)
+
+
+def journaled_group(ref: str | None, where: Where) -> str | None:
+    """The id that a server has for ``ref``, before it is asked for a job; directly, ``ref`` itself.
+
+    An id that is no group's is kept: a deleted group and a pool have books, too.
+
+    :raises NotFound: there is no such group.
+    """
+    if ref is None or where.is_direct:
+        return ref
+    try:
+        return str(run(lambda client: client.groups.show(ref)).get("id"))
+    except NotFound:
+        if not looks_like_id(ref) and not ref.startswith("pool_"):
+            raise
+        return ref
 
 
 def _directly(kind: str, wishes: dict[str, Json], where: Where, watch: Watch) -> Document:

@@ -38,13 +38,14 @@ class Groups:
         return (await self._transport.call("GET", f"{_path(group)}/quota")).document
 
     async def set_quota(
-        self, group: str, quota_bytes: int, limits: Document | None = None
+        self, group: str, quota_bytes: int | None, limits: Document | None = None
     ) -> Document:
-        """The group with its new limit; a limit below what is used is allowed.
+        """The group with its new limit (None: as before); one below what is used is allowed.
 
         ``limits`` may have ``soft_limit``, ``files_limit`` (None: none) and ``overflows``.
         """
-        return await self._change(group, {"quota_bytes": quota_bytes, **(limits or {})})
+        quota: Document = {} if quota_bytes is None else {"quota_bytes": quota_bytes}
+        return await self._change(group, {**quota, **(limits or {})})
 
     async def rename(self, group: str, name: str) -> Document:
         """The group with its new name.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from filestore.acts.log import all_records, page_of_records
+from filestore.acts.log import all_records, check_known, page_of_records
 from filestore.cells import safe_cell
 from filestore.http.call import Answer, Call, Query, reply
 from filestore.http.connection import WRITE_SIZE
@@ -134,6 +134,7 @@ def _microseconds(seconds: float) -> int:
 
 async def _list(call: Call) -> web.Response:
     query = call.query(LogQuery)
+    await check_known(call.services.db, query.filters(query.group))
     shown, following = await _page(call, query, query.group)
     return reply(RecordPage(items=[RecordAnswer.whole(one) for one in shown], next=following))
 
@@ -158,6 +159,8 @@ async def _page(
 async def _export(call: Call) -> web.StreamResponse:
     """Nothing is sent before the first records are there, so what fails then is an error."""
     query = call.query(ExportQuery)
+    wanted = query.filters(query.group)
+    await check_known(call.services.db, wanted)
     media_type, form = _FORMS[query.format]
     headers = {
         "Content-Type": media_type,
@@ -165,7 +168,7 @@ async def _export(call: Call) -> web.StreamResponse:
         "Content-Disposition": f'attachment; filename="audit-log.{query.format}"',
     }
     response = web.StreamResponse(headers=headers)
-    async with aclosing(all_records(call.services.db, query.filters(query.group))) as chunks:
+    async with aclosing(all_records(call.services.db, wanted)) as chunks:
         first: list[Record] = await anext(chunks, [])
         await response.prepare(call.request)
         if query.format == "csv":

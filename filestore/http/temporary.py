@@ -15,16 +15,13 @@ from filestore.http.lists import Paging
 from filestore.http.routing import Access, Route
 from filestore.ids import is_id
 from filestore.meta import lineage, temporary
-from filestore.meta.accounts import Pool, find_pool
+from filestore.meta.accounts import POOL_KEEP_S, Pool, find_pool
 from filestore.meta.database import Tx
 from filestore.meta.temporary import TemporaryVersion
 from filestore.model import format_instant
 
 PATH = ONE + "/temporary"
 POOL = "/api/v1/admin/temporary-pool"
-
-KEEP_S = 7 * 86_400
-"""How long a temporary file stays where nobody said so: over a weekend and the days after it."""
 
 
 class TemporaryItem(Answer):
@@ -71,7 +68,7 @@ class PoolAnswer(Answer):
 
     @classmethod
     def of(cls, pool: Pool | None) -> "PoolAnswer":
-        pool = pool or Pool(0, 0, 0, KEEP_S)
+        pool = pool or Pool(0, 0, 0, POOL_KEEP_S)
         return cls(
             limit_bytes=pool.limit,
             used_bytes=pool.used,
@@ -81,10 +78,11 @@ class PoolAnswer(Answer):
 
 
 class PoolChange(Body):
-    """The pool to be. What is in it already stays as long as was said when it came."""
+    """The pool to be. What is in it already stays as long as was said when it came. ``keep_s``
+    left out: as before; seven days for a new pool."""
 
     limit_bytes: Bytes
-    keep_s: Annotated[int, Field(ge=3600, le=3650 * 86_400)] = KEEP_S
+    keep_s: Annotated[int | None, Field(ge=3600, le=3650 * 86_400)] = None
 
 
 async def _list(call: Call) -> web.Response:

@@ -17,6 +17,9 @@ POOL_ID: Final = "pool_temporary"
 _POOL_NAME: Final = "pool:temporary"
 """No group can have it: a label has no colon."""
 
+POOL_KEEP_S: Final = 7 * 86_400
+"""How long a temporary file stays where nobody said so: over a weekend and the days after it."""
+
 
 _HOLD: Final = (
     sa.select(groups)
@@ -61,17 +64,20 @@ async def find_pool(tx: Tx) -> Pool | None:
     return Pool(row.quota_limit, row.used, row.reserved, row.trash_retention_s)
 
 
-async def set_pool(tx: Tx, *, domain_id: str, limit: int, keep_s: int) -> None:
-    """Opens the pool's account, or changes it. ``limit`` may be below what it holds."""
+async def set_pool(tx: Tx, *, domain_id: str, limit: int, keep_s: int | None = None) -> None:
+    """Opens the pool's account, or changes it. ``limit`` may be below what it holds; ``keep_s``
+    None: unchanged, and :data:`POOL_KEEP_S` for a new pool."""
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    values = {"quota_limit": limit, "trash_retention_s": keep_s}
+    values = {"quota_limit": limit}
+    if keep_s is not None:
+        values["trash_retention_s"] = keep_s
     opened = insert(groups).values(
         id=POOL_ID,
         kind=AccountKind.POOL,
         name=_POOL_NAME,
         name_key=_POOL_NAME,
         domain_id=domain_id,
-        **values,
+        **{"trash_retention_s": POOL_KEEP_S, **values},
     )
     await tx.execute(opened.on_conflict_do_update(index_elements=["id"], set_=values))
 

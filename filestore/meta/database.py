@@ -267,6 +267,10 @@ async def _migrate(database: Database) -> None:
     await database.transact(act)
 
 
+class DatabaseInUse(CannotStart):
+    """Another process has the SQLite file."""
+
+
 class _LockFile:
     """Holds a file lock for as long as the process lives; the kernel lets go at its death."""
 
@@ -281,7 +285,7 @@ class _LockFile:
         except OSError as err:
             holder = os.read(self._fd, 20).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
-            raise CannotStart(
+            raise DatabaseInUse(
                 reason=f"{self._path.with_suffix('')} is in use by process {holder}; SQLite"
                 " serves one process, for more use PostgreSQL"
             ) from err

@@ -76,6 +76,26 @@ async def list_records(
     return [_record(row) for row in await tx.execute(query)]
 
 
+async def is_known(tx: Tx, wanted: Wanted) -> tuple[bool, bool]:
+    """Whether the actor and the group are or were there; what is not asked for is.
+
+    An id of which nothing but records is left is known, too.
+    """
+    return (
+        wanted.actor is None
+        or await _is_any(tx, users.c.id, audit_log.c.actor_id, await _users(tx, wanted.actor)),
+        wanted.group is None
+        or await _is_any(tx, groups.c.id, audit_log.c.group_id, await _groups(tx, wanted.group)),
+    )
+
+
+async def _is_any(
+    tx: Tx, owner: sa.Column[str], recorded: sa.Column[str | None], ids: list[str]
+) -> bool:
+    there = sa.exists().where(owner.in_(ids)) | sa.exists().where(recorded.in_(ids))
+    return bool(await tx.scalar(sa.select(there)))
+
+
 async def _clauses(tx: Tx, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.actor is not None:

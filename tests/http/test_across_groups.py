@@ -83,9 +83,15 @@ async def test_the_pool_of_temporary_files_is_for_site_admins(cast: Cast) -> Non
     assert (await cast.manager.put(pool, {"limit_bytes": 5})).status == 403
     before = (await cast.admin.get(pool)).json
     assert (before["limit_bytes"], before["keep_s"]) == (0, 7 * 86_400)
+    opened = await cast.admin.put(pool, {"limit_bytes": 3})
+    assert (opened.json["limit_bytes"], opened.json["keep_s"]) == (3, 7 * 86_400)
     after = await cast.admin.put(pool, {"limit_bytes": 5, "keep_s": 3600})
     assert after.json == (await cast.admin.get(pool)).json
     assert (after.json["limit_bytes"], after.json["keep_s"]) == (5, 3600)
+    smaller = await cast.admin.put(pool, {"limit_bytes": 4})
+    assert (smaller.json["limit_bytes"], smaller.json["keep_s"]) == (4, 3600), (
+        "what is unsaid stays"
+    )
     names = [group["name"] for group in (await cast.admin.get("/api/v1/groups")).json["items"]]
     assert names == ["maths", "other"], "the pool is an account and no group"
     assert (await cast.admin.get("/api/v1/groups/pool_temporary")).status == 404

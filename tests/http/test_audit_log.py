@@ -178,7 +178,17 @@ async def test_the_log_is_asked_by_who_what_where_and_when_and_in_pages(cast: Ca
     at = mine[1]["at"]
     assert mine[0] not in await records(cast.admin, f"&act=file.write&to={at}")
     assert mine[2] not in await records(cast.admin, f"&act=file.write&from={mine[0]['at']}")
-    assert await records(cast.admin, "&actor=nobody") == []
+    for unknown in ("actor=nobody", "group=nogroup", f"group=grp_{'0' * 26}"):
+        for path in (LOG, f"{LOG}/export"):
+            answer = await cast.admin.get(f"{path}?{unknown}")
+            assert (answer.status, answer.code) == (404, "not-found"), unknown
+    assert await records(cast.manager, "&actor=nobody", f"{ROOT}/audit-log") == []
+    assert await records(cast.admin, "&actor=viewer-maths") == [], "who has done nothing is known"
+    other = (await cast.admin.get("/api/v1/groups/other")).json["id"]
+    assert (await cast.admin.delete("/api/v1/groups/other")).status == 204
+    gone = await records(cast.admin, "&group=other")
+    assert gone[0]["act"] == "group.delete" and gone == await records(cast.admin, f"&group={other}")
+    every = await records(cast.admin)
     paged, after = [], ""
     while after is not None:
         page = (await cast.admin.get(f"{LOG}?limit=2{after}")).json
@@ -228,6 +238,6 @@ async def test_an_export_has_all_records_whatever_their_number(
     assert {plain_cell(row["group"]) for row in rows} >= {"@SUM(1)", ""}
     only = await cast.admin.get(f"{LOG}/export?act=folder.create&group={cast.group}")
     assert len(only.body.splitlines()) == 1
-    none = await cast.admin.get(f"{LOG}/export?format=csv&actor=nobody")
+    none = await cast.admin.get(f"{LOG}/export?format=csv&actor=viewer-maths")
     assert len(none.body.splitlines()) == 1, "the header alone"
     assert (await cast.admin.get(f"{LOG}/export?format=xml")).status == 400

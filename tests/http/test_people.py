@@ -66,7 +66,12 @@ async def test_a_disabled_user_gets_in_nowhere_until_enabled_again(cast: Cast) -
 
 async def test_a_removed_user_is_disabled_and_the_tokens_are_ended_for_good(cast: Cast) -> None:
     assert (await cast.admin.delete(f"{USERS}/viewer-maths")).status == 204
-    assert (await cast.admin.get(f"{USERS}/viewer-maths")).json["disabled_at"] is not None
+    removed = (await cast.admin.get(f"{USERS}/viewer-maths")).json
+    assert removed["disabled_at"] is not None
+    assert (await cast.admin.delete(f"{USERS}/viewer-maths")).status == 204
+    assert (await cast.admin.get(f"{USERS}/viewer-maths")).json == removed
+    log = "/api/v1/admin/audit-log?act=user.remove"
+    assert len((await cast.admin.get(log)).json["items"]) == 1, "the second did nothing"
     await cast.admin.patch(f"{USERS}/viewer-maths", {"disabled": False})
     assert (await cast.viewer.get("/api/v1/groups")).status == 401
     assert (await cast.admin.get("/api/v1/tokens?user=viewer-maths")).json["items"] == []

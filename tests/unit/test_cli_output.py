@@ -22,6 +22,7 @@ from filestore.errors import (
     FilestoreError,
     LocalFile,
     NotFound,
+    OverCommitted,
     QuotaExceeded,
     ShareExceeded,
     StoreUnavailable,
@@ -258,6 +259,10 @@ def test_an_upload_without_a_group_says_what_is_missing(capsys: pytest.CaptureFi
         (
             FilesExceeded(group="lab", path="/big", needed=1, free=0, limit=4, files=3, reserved=1),
             "1 new files are wanted, 0 are free of 4;",
+        ),
+        (
+            OverCommitted(after=3 << 20, allowed=2 << 20, pool=1 << 20, overcommit_percent=200),
+            "would be 3 MiB together; at most 2 MiB are allowed, 200 % of the pool of 1 MiB.",
         ),
         (BadName(name="end ", reason="so"), '"end "'),
         (Unreachable(url="http://h", reason="x"), "goes on where it stopped"),

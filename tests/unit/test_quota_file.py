@@ -48,6 +48,9 @@ def test_sizes_are_taken_as_people_write_them(tmp_path: Path) -> None:
         | {"files_limit": None},
         {"line": 4, "group": "shop", "quota_bytes": 0, "soft_limit": None, "files_limit": 10},
     ]
+    assert read(tmp_path, HEAD + "lab,1,none,None\n") == [
+        {"line": 2, "group": "lab", "quota_bytes": 1, "soft_limit": None, "files_limit": None}
+    ]
     assert read(tmp_path, "Quota_Bytes,group\r\n5,lab\r\n") == [
         {"line": 2, "quota_bytes": 5, "group": "lab"}
     ]
@@ -75,7 +78,8 @@ def test_all_wrong_rows_are_named_by_their_lines(tmp_path: Path) -> None:
     [
         ("", "the header is missing"),
         ("lab,10GiB\n", "the header is missing"),
-        ("group;quota_bytes\n", "the header is missing"),
+        ("group;quota_bytes\nlab;1\n", "separated by semicolons; save it with commas"),
+        ("Group\tquota_bytes\tsoft_limit\n", "separated by tabs; save it with commas"),
         ("group,quota_bytes,owner\n", "there is no column 'owner'"),
         ("group,quota_bytes,group\n", "twice"),
         (HEAD, "no rows"),

@@ -80,8 +80,12 @@ async def test_a_store_is_collected_directly_but_not_under_a_running_server(
         assert (await api.put(FILE, data=b"x" * 1000)).status == 201
         assert (await api.delete(f"{FILE}?permanent=true")).status == 204
         refused = await cli.run("gc", "run", "--data", data, "--grace", "0")
+        token = await cli.run("admin", "token", "--data", data)
     assert refused.code == 1
     assert "in use by process" in refused.err and "Traceback" not in refused.err
+    assert "Stop the server, or let it do the work: leave out --data," in refused.err
+    assert token.code == 1
+    assert "in use by process" in token.err and "Stop the server, repeat the" in token.err
 
     blocks = [path for path in (data / "blocks" / "default").rglob("*") if path.is_file()]
     assert len(blocks) == 1

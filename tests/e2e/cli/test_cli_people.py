@@ -55,10 +55,15 @@ async def test_a_user_is_renamed_disabled_enabled_and_deleted(admin: Cli, team: 
     assert "GROUPS" in listed and team in listed
     await admin.json("user", "disable", f"{name}-2")
     refused = await user.run("whoami")
-    await admin.json("user", "enable", f"{name}-2")
+    enabled = await admin.run("user", "enable", f"{name}-2")
     who = await user.json("whoami")
-    await admin.json("user", "delete", f"{name}-2")
+    deleted = [await admin.run("user", "delete", f"{name}-2") for _ in range(2)]
+    back = await admin.run("user", "enable", f"{name}-2")
 
+    assert enabled.out == f"{name}-2 is let in again, by all tokens that have not expired\n"
+    assert deleted[0].out == f"{name}-2 is out, and all tokens are revoked\n"
+    assert deleted[1].out == f"{name}-2 was out already, and has no token\n"
+    assert f"has no token; filestore token create --user {name}-2 makes one" in back.out
     assert (refused.code, "FILESTORE_TOKEN" in refused.err) == (3, True)
     assert (who["name"], who["groups"][0]["name"]) == (f"{name}-2", team)
     assert (await user.run("whoami")).code == 3

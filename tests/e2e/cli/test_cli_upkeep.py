@@ -61,7 +61,11 @@ async def test_quotas_of_a_server_are_audited_as_a_job(admin: Cli, team: str) ->
     assert "verified at 20" in audited.out and "difference 0 B" in audited.out
     one = await admin.json("quota", "audit", team, "--physical", "--repair")
     assert (one["result"], one["accounts"], one["physical"]["difference_bytes"]) == ("clean", 1, 0)
-    assert (await admin.run("quota", "audit", "nobody-at-all")).code != 0
+    asked = await admin.json("admin", "log", "--act", "job.ask")
+    assert (await admin.run("quota", "audit", "nobody-at-all")).code == 4
+    assert await admin.json("admin", "log", "--act", "job.ask") == asked, "no job for it"
+    unknown = "grp_" + "0" * 26
+    assert (await admin.run("quota", "audit", unknown)).code == 4, "might have been deleted"
 
 
 async def test_drift_is_found_directly_shown_and_corrected(tmp_path: Path) -> None:
