@@ -91,6 +91,14 @@ def verify_journal(
     data: DataFolder = None,
     database: DatabaseUrl = None,
     blocks: BlocksUrl = None,
+    accept_restore: Annotated[
+        bool,
+        typer.Option(
+            "--accept-restore",
+            help="After a restore: heads of rows that the backup does not have go from the store;"
+            " the audit log keeps them.",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +108,10 @@ def verify_journal(
     every finding is listed with its group and row.
     """
     where = Where(data, database, blocks)
-    wishes: dict[str, Json] = {"group": journaled_group(group, where)}
+    wishes: dict[str, Json] = {
+        "group": journaled_group(group, where),
+        "accept_restore": accept_restore,
+    }
     report = work("verify-journal", wishes, where, as_json=as_json, quiet=quiet)
     show(report, *journal_lines(report), as_json=as_json)
     raise typer.Exit(exit_code_of(report))

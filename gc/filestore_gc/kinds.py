@@ -11,6 +11,7 @@ from filestore.blocks.backend import Backend
 from filestore.errors import Json
 from filestore.meta.database import Database
 from filestore.model import GIB, KIB
+from filestore.quota.accepting import accept_heads
 from filestore.quota.verifying import find_journal, verify_journal
 from filestore.settings import Settings
 from filestore_gc.auditing import Auditor
@@ -74,9 +75,11 @@ class ScrubWishes(Wishes):
 
 
 class JournalWishes(Wishes):
-    """``group``: the name or id of one group, or the id of one that was deleted; else all."""
+    """``group``: the name or id of one group, or the id of one that was deleted; else all.
+    ``accept_restore``: what a restored database does not have goes from the store, too."""
 
     group: Annotated[str | None, Field(max_length=255)] = None
+    accept_restore: bool = False
 
 
 class AuditWishes(Wishes):
@@ -131,7 +134,10 @@ async def verify(ground: Ground, wishes: JournalWishes, asked: Asked) -> Ended:
     group_id = None
     if wishes.group is not None:
         group_id = await ground.db.read(partial(find_journal, ref=wishes.group))
-    report = await verify_journal(ground.db, ground.store, group_id, tell=_teller(asked))
+    check = partial(verify_journal, ground.db, ground.store, group_id, tell=_teller(asked))
+    report = await check()
+    if wishes.accept_restore and await accept_heads(ground.db, ground.store, asked.actor, report):
+        report = await check()
     return Ended(report.to_json())
 
 

@@ -1,20 +1,22 @@
 """Whatever is done to a journal behind the service's back is found, with group and row."""
 
+import json
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from filestore.errors import NotFound, StoreUnavailable
-from filestore.meta.tables import groups, journal_seals, quota_journal
+from filestore.meta.tables import audit_log, groups, journal_seals, quota_journal
 from filestore.quota import verifying
+from filestore.quota.accepting import accept_heads
 from filestore.quota.findings import MAX_FINDINGS, Finding, Kind
 from filestore.quota.sealing import KIND, Mark, marks_of, seal_next
 from filestore.quota.verifying import find_journal, verify_journal
 from filestore_gc.sealer import Sealer
 from tests.contract.faulty import Fault
 from tests.contract.faulty import Kind as Fails
-from tests.services.hot_path import GROUP, Process, Site, add_group
+from tests.services.hot_path import ACTOR, GROUP, Process, Site, add_group
 from tests.services.journals import tamper, write_rows
 
 ROWS = 25
@@ -134,6 +136,31 @@ async def test_the_last_rows_cut_off_are_found_by_seals_by_the_group_and_by_the_
     found = await findings(process)
     assert kinds(found) == {(Kind.MARK_UNKNOWN, 25)}
     assert "the database has no seal there" in found[0].detail
+
+
+async def test_heads_that_a_restored_database_does_not_have_go_when_somebody_accepts_that(
+    any_site: Site,
+) -> None:
+    process = await sealed(any_site)
+    names = ("used", "reserved", "files", "reserved_files")
+    rest = (await process.all(sa.select(quota_journal).where(row(22))))[0]._mapping
+    values = {name: rest[f"{name}_after"] for name in names} | {"journal_seq": 22}
+    await tamper(
+        process,
+        quota_journal.delete().where(quota_journal.c.seq > 22),
+        journal_seals.delete().where(journal_seals.c.last_seq > 20),
+        groups.update().where(groups.c.id == GROUP).values(values),
+    )
+    report = await verify_journal(process.db, process.store)
+    assert kinds(report.findings) == {(Kind.MARK_UNKNOWN, 25)}
+
+    assert await accept_heads(process.db, process.store, ACTOR, report) == 1
+
+    assert (await verify_journal(process.db, process.store)).is_good
+    (logged,) = await process.all(sa.select(audit_log).where(audit_log.c.act == "journal.accept"))
+    assert (logged.group_id, logged.actor_id) == (GROUP, ACTOR.user_id)
+    assert json.loads(logged.before)["heads"][0]["seq"] == 25
+    assert await accept_heads(process.db, process.store, ACTOR, report) == 0
 
 
 async def test_a_journal_that_was_rewritten_with_its_seals_is_found_by_the_head_outside(
