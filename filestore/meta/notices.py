@@ -102,7 +102,8 @@ class Listener:
             self._missed()
             while not broken.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(broken.wait(), _CHECK_S)
+                    async with asyncio.timeout(_CHECK_S):
+                        await broken.wait()
                     break
                 await raw.execute("SELECT 1", timeout=_CHECK_S)
         finally:

@@ -65,7 +65,8 @@ class Neighbours:
                     assert answer is not None
                     return answer[0]
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(freed.wait(), min(LOOK_S, turn.left_s))
+                    async with asyncio.timeout(min(LOOK_S, turn.left_s)):
+                        await freed.wait()
 
     async def run(self) -> None:
         """Hears what others want of this process, until it is cancelled."""
@@ -90,7 +91,8 @@ class Neighbours:
     async def _keep_looking(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):  # wait_for may lose a cancellation (3.11)
+                    await self._look_now.wait()
             self._look_now.clear()
             try:
                 await self.look()

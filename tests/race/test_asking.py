@@ -266,3 +266,20 @@ async def test_a_store_that_fails_once_while_the_holder_lets_go_loses_nothing_ac
         assert (await first.look(upload)).offset == found.offset
         done = await second.append(upload, found.offset, DATA[found.offset :])
         await _check_whole(second, done)
+
+
+async def test_a_cancellation_that_comes_with_what_is_waited_for_is_not_lost(
+    postgres_site: Site,
+) -> None:
+    process = await postgres_site.start()
+    neighbours = process.hot.transfers.neighbours
+    for _ in range(20):
+        looking = asyncio.create_task(neighbours._keep_looking())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        neighbours._look_now.set()
+        looking.cancel()
+        async with asyncio.timeout(5):
+            with suppress(asyncio.CancelledError):
+                await looking
+        assert looking.cancelled()
