@@ -27,7 +27,7 @@ async def test_versions_are_listed_newest_first_with_their_authors(cast: Cast) -
     old = await cast.viewer.get(f"{FILES}/a?version=1")
     assert (old.headers["ETag"], old.body) == (oldest["etag"], b"one")
     assert set(newest) == {
-        *("id", "number", "size", "mime", "author", "created_at", "etag", "current"),
+        *("id", "number", "size", "mime", "author", "created_at", "etag", "current", "expires_at"),
     }
 
 

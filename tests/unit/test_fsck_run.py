@@ -200,7 +200,7 @@ async def test_what_is_done_is_told_also_when_the_store_goes_in_the_middle(
 async def end_silently(process: Process, upload_id: str) -> None:
     """The upload ends, and its content is forgotten: no act of the service does that."""
     ended = sa.update(uploads).where(uploads.c.id == upload_id)
-    await process.change(ended.values(state=UploadState.TERMINATED, reserved=0))
+    await process.change(ended.values(state=UploadState.TERMINATED, reserved=0, reserved_files=0))
 
 
 async def test_an_unfinished_content_of_no_upload_is_found_released_and_collected(

@@ -113,6 +113,6 @@ def test_every_metric_and_every_state_is_in_the_readme_of_the_collector() -> Non
     registry = CollectorRegistry()
     GcMetrics(registry)
     text = (ROOT / "gc" / "README.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"`(filestore_(?:blocks|gc_|scrub_)[a-z_]*)", text))
+    documented = set(re.findall(r"`(filestore_(?:blocks|gc_|scrub_|quota_|journal_)[a-z_]*)", text))
     assert documented == {metric.name for metric in registry.collect()}
     assert all(f"`{state}`" in text for state in BlockState)
