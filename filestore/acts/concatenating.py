@@ -4,7 +4,8 @@ A partial upload appears nowhere in the tree. Whole, it stays open: it keeps its
 its references until a final one needs them, and expires like any other. A final one takes over
 the reservations of its parts in the transaction that begins it; what a final before has taken
 is reserved anew, for each file is charged for all its bytes. A final one that ends without a file
-gives back to its parts what it took: what they hold in the store stays charged.
+gives back to its parts what it took, and parts end with the file that took them over: what they
+hold in the store is always charged to somebody.
 """
 
 from collections import Counter
@@ -70,9 +71,10 @@ async def begin_final(
     if isinstance(new, FilestoreError):
         raise new
     new.account_id = await _admit(tx, group, new, held.values())
+    left_over = await uploads.left_over_among(tx, held)
     for part in held.values():
         values: dict[str, Any] = {"expires_at": uploads.slid_expiry(limits.expire_s)}
-        if part.reserved:
+        if part.reserved or part.id in left_over:
             values |= {"reserved": 0, "taken_by": new.id}
         await uploads.change(tx, part, values)
     (content_id,) = await contents.create_all(tx, [request.domain_id], params)

@@ -1,5 +1,6 @@
 """Acts on jobs: ask for one, look, cancel, and what is written when one ends."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -78,10 +79,19 @@ async def finish(tx: Tx, job: Job, process_id: str, end: End, *, progress: Json)
 async def fail_orphaned(tx: Tx, process_id: str, *, alone: bool) -> list[str]:
     """Jobs of dead processes fail, so that they can be asked for again; their ids."""
     found = await jobs.fail_orphaned(tx, process_id, _DEAD, alone=alone)
-    for job in found:
-        await audit(tx, job.actor, "job.end", target=job.id, after=_said(_DEAD))
-        await _tell(tx, job, JobState.FAILED)
+    await _note(tx, found, _DEAD)
     return [job.id for job in found]
+
+
+async def fail_own(tx: Tx, process_id: str, end: End) -> None:
+    """The jobs that a process has taken and that did not end, end now."""
+    await _note(tx, await jobs.fail_own(tx, process_id, end), end)
+
+
+async def _note(tx: Tx, ended: Iterable[Job], end: End) -> None:
+    for job in ended:
+        await audit(tx, job.actor, "job.end", target=job.id, after=_said(end))
+        await _tell(tx, job, end.state)
 
 
 async def _tell(tx: Tx, job: Job, state: JobState) -> None:

@@ -5,7 +5,7 @@ remembered; one that ended without a file frees its key.
 """
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from filestore.acts.places import shown_path
 from filestore.errors import IdempotencyMismatch, Json
@@ -13,6 +13,8 @@ from filestore.meta.uploads import Upload
 
 if TYPE_CHECKING:
     from filestore.acts.uploads import Request
+
+_IMPLIED: Final = "final:"
 
 
 def client_key(given: str) -> str:
@@ -25,10 +27,17 @@ def final_key(group_id: str, raw_concat: str, raw_metadata: str | None) -> str:
     metadata, in the same group, are the same file.
 
     Clients of tus repeat such a request as it was. Who wants the file a second time says another
-    ``Idempotency-Key``.
+    ``Idempotency-Key``, or has removed the first (:func:`is_implied`).
     """
     told = "\0".join((group_id, raw_concat, raw_metadata or ""))
-    return f"final:{sha256(told.encode()).hexdigest()}"
+    return f"{_IMPLIED}{sha256(told.encode()).hexdigest()}"
+
+
+def is_implied(key: str) -> bool:
+    """Whether the client did not say that it repeats a request. Then a file that was removed is
+    no answer: clients that find whole parts make the same request when they upload it again.
+    """
+    return key.startswith(_IMPLIED)
 
 
 def check_same(found: Upload, request: "Request") -> None:

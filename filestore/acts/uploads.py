@@ -10,9 +10,10 @@ from typing import Final
 
 from filestore.acts import tree
 from filestore.acts.booking import book_completed, book_ended, book_upload
-from filestore.acts.repeated import check_same
+from filestore.acts.places import living_path
+from filestore.acts.repeated import check_same, is_implied
 from filestore.errors import BadRequest, Json, LengthExceeded, TooLarge
-from filestore.meta import contents, uploads
+from filestore.meta import contents, entries, uploads
 from filestore.meta.accounts import POOL_ID, hold
 from filestore.meta.database import Tx
 from filestore.meta.entries import Temporary
@@ -100,7 +101,20 @@ async def begun_before(tx: Tx, request: Request) -> Upload | None:
     if found is None:
         return None
     check_same(found, request)
-    return None if await expire_if_due(tx, found) else found
+    if await expire_if_due(tx, found):
+        return None
+    if is_implied(request.idempotency_key) and not await _is_worth_repeating(tx, found):
+        await uploads.change(tx, found, {"idempotency_key": None})
+        return None
+    return found
+
+
+async def _is_worth_repeating(tx: Tx, upload: Upload) -> bool:
+    """Whether an upload goes on, or its file is there: neither removed nor in the trash."""
+    if upload.state is not UploadState.DONE or upload.version_id is None:
+        return True
+    found = await entries.find_version(tx, upload.version_id)
+    return found is not None and await living_path(tx, found[0].id) is not None
 
 
 def mismatch_of_nothing(expected: ExpectedDigest) -> tuple[str, bytes, bytes] | None:

@@ -24,7 +24,8 @@ from filestore.meta.tables import (
     versions,
 )
 from filestore.meta.temporary import is_temporary_due
-from filestore.model import BlockState, ContentState, EntryKind, UploadState
+from filestore.meta.uploads import is_due, is_left_over
+from filestore.model import BlockState, ContentState, EntryKind
 
 _STORED = sa.func.coalesce(blocks.c.stored_size, blocks.c.size)
 
@@ -283,7 +284,7 @@ def _rotten_entries() -> sa.CTE:
 
 
 def _is_upload_due() -> sa.ColumnElement[bool]:
-    return sa.and_(uploads.c.state == UploadState.OPEN, uploads.c.expires_at <= now_us())
+    return sa.or_(is_due(), is_left_over())
 
 
 async def newest_block(tx: Tx) -> int:

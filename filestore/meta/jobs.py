@@ -154,12 +154,17 @@ async def fail_orphaned(tx: Tx, process_id: str, end: End, *, alone: bool) -> li
     """Ends the running jobs of dead processes: of all but this one when that is ``alone``."""
     living = sa.select(processes.c.id).where(is_alive())
     is_dead = sa.true() if alone else jobs.c.process_id.not_in(living)
-    rows = await tx.execute(
-        jobs.update()
-        .where(jobs.c.state == JobState.RUNNING, jobs.c.process_id != process_id, is_dead)
-        .values(_ended(end))
-        .returning(jobs)
-    )
+    return await _fail(tx, sa.and_(jobs.c.process_id != process_id, is_dead), end)
+
+
+async def fail_own(tx: Tx, process_id: str, end: End) -> list[Job]:
+    """Ends the running jobs of a process."""
+    return await _fail(tx, jobs.c.process_id == process_id, end)
+
+
+async def _fail(tx: Tx, which: sa.ColumnElement[bool], end: End) -> list[Job]:
+    running = jobs.update().where(jobs.c.state == JobState.RUNNING, which)
+    rows = await tx.execute(running.values(_ended(end)).returning(jobs))
     return [_job(row) for row in rows]
 
 

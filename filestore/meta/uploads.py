@@ -15,7 +15,7 @@ from filestore.errors import NotFound, UploadGone, UploadTakenOver
 from filestore.meta.database import Tx
 from filestore.meta.notices import notify
 from filestore.meta.plans import among
-from filestore.meta.tables import contents, now_us, uploads
+from filestore.meta.tables import contents, now_us, uploads, versions
 from filestore.model import ExpectedDigest, Protocol, UploadPart, UploadState
 
 WANTED: Final = "wanted"
@@ -260,15 +260,51 @@ def slid_expiry(expire_s: int) -> Any:
     return sa.case((later < uploads.c.expires_cap_at, later), else_=uploads.c.expires_cap_at)
 
 
+def is_due() -> sa.ColumnElement[bool]:
+    """Open uploads whose time has run out."""
+    return sa.and_(uploads.c.state == _OPEN_AS_INDEXED, uploads.c.expires_at <= now_us())
+
+
+def is_left_over() -> sa.ColumnElement[bool]:
+    """Open partial uploads of a file that is gone again: nobody is charged for their bytes.
+
+    While the file is there it is charged for them, and until then the final upload reserves them.
+    """
+    final = uploads.alias("final")
+    is_gone = sa.exists().where(
+        final.c.id == uploads.c.taken_by,
+        final.c.state == UploadState.DONE,
+        ~sa.exists().where(versions.c.id == final.c.version_id),
+    )
+    return sa.and_(uploads.c.taken_by.is_not(None), uploads.c.state == _OPEN_AS_INDEXED, is_gone)
+
+
 async def due(tx: Tx, *, limit: int) -> list[str]:
     """Ids of open uploads whose time has run out, oldest first. A hint: it takes no lock."""
-    rows = await tx.execute(
-        sa.select(uploads.c.id)
-        .where(uploads.c.state == UploadState.OPEN, uploads.c.expires_at <= now_us())
-        .order_by(uploads.c.expires_at)
-        .limit(limit)
-    )
-    return list(rows.scalars())
+    query = sa.select(uploads.c.id).where(is_due()).order_by(uploads.c.expires_at).limit(limit)
+    return list(await tx.scalars(query))
+
+
+async def left_over(tx: Tx, *, limit: int) -> list[str]:
+    """Ids of partial uploads whose file is gone. A hint: it takes no lock."""
+    query = sa.select(uploads.c.id).where(is_left_over()).order_by(uploads.c.id).limit(limit)
+    return list(await tx.scalars(query))
+
+
+async def left_over_among(tx: Tx, upload_ids: Collection[str]) -> set[str]:
+    """Those of the partial uploads, whose rows the caller holds, whose file is gone."""
+    query = sa.select(uploads.c.id).where(among(uploads.c.id, sorted(upload_ids)), is_left_over())
+    return set(await tx.scalars(query))
+
+
+async def lock_left_over(tx: Tx, upload_id: str) -> Upload | None:
+    """The partial upload, its row locked; None when it is in use again, or has ended.
+
+    The row is locked before it is asked: in one statement, PostgreSQL would ask about the final
+    upload as it was before the wait.
+    """
+    upload = await lock(tx, upload_id)
+    return upload if await left_over_among(tx, [upload_id]) else None
 
 
 async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) -> int:

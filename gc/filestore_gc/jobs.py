@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from filestore.acts import jobs as acts
 from filestore.errors import DatabaseUnavailable, FilestoreError, Json
 from filestore.meta import jobs
-from filestore.meta.database import Database
+from filestore.meta.database import Database, Tx
 from filestore.meta.jobs import End, Job
 from filestore.model import Actor, JobState
 from filestore_gc.report import Problem
@@ -35,6 +35,10 @@ BEAT_S: Final = 1.0
 """How often a job at work says how far it is, and hears that it is cancelled."""
 FINISH_S: Final = 5.0
 """How long to try to record the end of a job."""
+
+_STOPPED: Final = End(
+    JobState.FAILED, error={"code": "stopping", "detail": "The service stopped. Ask again."}
+)
 
 _log: Final = structlog.get_logger("filestore.jobs")
 
@@ -85,16 +89,19 @@ class Jobs:
 
     async def run_forever(self) -> None:
         """Takes what is asked for and does it, until it is cancelled; then that breaks off."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                try:
-                    await self._take_all(tasks)
-                except FilestoreError as err:
-                    _log.warning("jobs.failed", error=str(err))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await self._woken.wait()
-                self._woken.clear()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    try:
+                        await self._take_all(tasks)
+                    except FilestoreError as err:
+                        _log.warning("jobs.failed", error=str(err))
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await self._woken.wait()
+                    self._woken.clear()
+        finally:
+            await self._fail_unbegun()
 
     async def _take_all(self, tasks: asyncio.TaskGroup) -> None:
         if not await self._db.read(jobs.has_open):
@@ -118,7 +125,7 @@ class Jobs:
         self._at_work.add(job.id)
         work = asyncio.create_task(self._work(job, asked))
         beat = asyncio.create_task(self._beat(job, asked, work))
-        found = End(JobState.FAILED, error=_error("stopping", "The service stopped. Ask again."))
+        found = _STOPPED
         try:
             await asyncio.wait({work})
             found = End(JobState.CANCELLED) if work.cancelled() else work.result()
@@ -130,13 +137,20 @@ class Jobs:
             self.wake()
 
     async def _finish(self, job: Job, found: End, progress: Json) -> None:
-        """Records how it ended. If that fails, it is an orphan when this process has ended."""
         act = partial(acts.finish, job=job, process_id=self._process_id, end=found)
+        await self._record(partial(act, progress=progress), job=job.id)
+
+    async def _fail_unbegun(self) -> None:
+        """Ends what was taken and not begun: the end came between the two."""
+        await self._record(partial(acts.fail_own, process_id=self._process_id, end=_STOPPED))
+
+    async def _record(self, act: Callable[[Tx], Awaitable[object]], **of: str) -> None:
+        """Records how something ended. If that fails, it is an orphan when this process ends."""
         try:
             async with asyncio.timeout(FINISH_S):
-                await self._db.transact(partial(act, progress=progress))
+                await self._db.transact(act)
         except (DatabaseUnavailable, TimeoutError) as err:
-            _log.warning("job.end_not_recorded", job=job.id, error=str(err))
+            _log.warning("job.end_not_recorded", **of, error=str(err))
 
     async def _work(self, job: Job, asked: Asked) -> End:
         _log.info("job.begins", job=job.id, kind=job.kind)

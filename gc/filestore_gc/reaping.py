@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from filestore.acts import temporary as acts
 from filestore.acts import tree, versions
-from filestore.acts.uploads import expire_if_due
+from filestore.acts.uploads import end, expire_if_due
 from filestore.errors import Conflict, NotFound, QuotaExceeded
 from filestore.failpoints import reached
 from filestore.meta import gc_reaper, jobs, retention, temporary, uploads
@@ -22,7 +22,7 @@ from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
 from filestore.meta.tables import now_us
 from filestore.meta.temporary import TemporaryVersion
-from filestore.model import SYSTEM
+from filestore.model import SYSTEM, UploadState
 from filestore_gc.report import Reaped
 
 BATCH: Final = 100
@@ -90,13 +90,20 @@ class Reaper:
         )
 
     async def expire_uploads(self) -> int:
-        """Ends uploads whose time has run out, each under its lock; how many."""
+        """Ends uploads whose time has run out, and parts of files that are gone; how many."""
+        done = await self._end_uploads(uploads.due, _expire)
+        return done + await self._end_uploads(uploads.left_over, _end_left_over)
+
+    async def _end_uploads(
+        self, find: Callable[..., Awaitable[list[str]]], end: Callable[..., Awaitable[bool]]
+    ) -> int:
+        """Ends each that is found, unless it is found wrong under its lock; how many ended."""
         done = 0
-        while due := await self.db.read(partial(uploads.due, limit=BATCH)):
+        while due := await self.db.read(partial(find, limit=BATCH)):
             before = done
             for upload_id in due:
                 await self.keep()
-                done += await self.db.transact(partial(_expire, upload_id=upload_id))
+                done += await self.db.transact(partial(end, upload_id=upload_id))
                 reached("reap.expired")
             if done == before:
                 break  # all of them went on meanwhile
@@ -221,6 +228,14 @@ class Reaper:
 async def _expire(tx: Tx, upload_id: str) -> bool:
     """Whether the upload's time had run out; asked under its lock, so it may have gone on."""
     return await expire_if_due(tx, await uploads.lock(tx, upload_id))
+
+
+async def _end_left_over(tx: Tx, upload_id: str) -> bool:
+    """Whether the part's file is gone still; asked under its lock, as a new final may need it."""
+    upload = await uploads.lock_left_over(tx, upload_id)
+    if upload is not None:
+        await end(tx, SYSTEM, upload, UploadState.EXPIRED)
+    return upload is not None
 
 
 async def _purge(db: Database, entry_id: str, group_id: str) -> int | None:

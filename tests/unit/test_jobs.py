@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from filestore.acts import jobs as acts
 from filestore.errors import Conflict, NotFound, StoreUnavailable, TooMany
+from filestore.meta import jobs as jobs_of_db
 from filestore.meta.jobs import Job
 from filestore.meta.processes import SILENCE_S, end_process
 from filestore.meta.tables import audit_log, events, jobs
@@ -181,6 +182,27 @@ async def test_a_job_ends_with_its_service_and_may_be_asked_again(
     scene.gate.set()
     async with running_jobs(at.db, at.id, scene.kinds):
         await _until(at, await _ask(at), JobState.DONE)
+
+
+async def test_a_job_that_was_taken_but_not_begun_ends_with_its_service_too(
+    at: Process, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = asyncio.Event()
+    take = jobs_of_db.take
+
+    async def and_stall(*args: Any, **more: Any) -> Job | None:
+        found = await take(*args, **more)
+        if found is not None:
+            taken.set()
+            await asyncio.sleep(0)  # the end arrives here, before the transaction has ended
+        return found
+
+    monkeypatch.setattr(jobs_of_db, "take", and_stall)
+    job = await _ask(at)
+    async with running_jobs(at.db, at.id, scene.kinds):
+        await taken.wait()
+    ended = await acts.show(at.db, job.id)
+    assert (ended.state, scene.running) in ((JobState.FAILED, []), (JobState.QUEUED, []))
 
 
 async def test_a_job_of_a_dead_process_fails_and_the_next_of_its_kind_goes_on(

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from filestore.errors import (
     UploadTakenOver,
     Verifying,
 )
+from filestore.meta import gc_figures
 from filestore.meta.tables import blocks, content_blocks, events, uploads
 from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest, Protocol, UploadPart
@@ -28,7 +30,7 @@ from filestore.quota.auditing import audit_account
 from filestore.transfer import concatenating
 from filestore.transfer.concatenating import BATCH, Concatenation
 from filestore_gc.reaping import Reaper
-from tests.services.collecting import collector_of, pass_time, start
+from tests.services.collecting import collector_of, delete, pass_time, put_in_trash, start
 from tests.services.hot_path import (
     ACTOR,
     DOMAIN,
@@ -314,3 +316,56 @@ async def test_parts_are_charged_again_when_their_final_upload_fails(at: Process
     await _check(at, upload, data * 2)
     books = await at.check_books()
     assert (books.used, books.reserved, (await at.look(part)).reserved) == (6000, 0, 0)
+
+
+async def test_parts_end_with_the_file_that_was_made_of_them(any_site: Site) -> None:
+    """Else who removes files again and again stores as much as he likes for a day."""
+    at = await start(any_site)
+    data = random_bytes(3000)
+    parts = [await _part(at, data), await _part(at, b"")]
+    first = await _final(at, parts)
+    await put_in_trash(at, "file")
+    assert await _parts_left_over(at) == 0, "what lies in the trash is charged for them"
+    second = await _final(at, parts, "second")
+    await delete(at, "second")
+    assert await _parts_left_over(at) == 0, "the first is charged for them still"
+
+    third = await _part(at, data)
+    await _final(at, [third], "third")
+    await delete(at, "third")
+    assert await _parts_left_over(at) == 1
+    await _check(at, await _final(at, [third], "fourth"), data)
+    assert await _parts_left_over(at) == 0, "somebody is charged for it again"
+    await delete(at, "fourth")
+    assert await _parts_left_over(at) == 1
+    assert await Reaper(at.db, at.id).expire_uploads() == 1
+    with pytest.raises(UploadGone):
+        await at.hot.transfers.status(third.id)
+    assert (await at.look(parts[0])).state == "open"
+    assert await _quota(at) == (len(data), 0)
+    assert [(await at.look(one)).state for one in (first, second)] == ["done", "done"]
+    await at.check_books()
+    await at.check_references()
+
+
+async def _parts_left_over(at: Process) -> int:
+    """How many uploads the reaper would end, by the plan that it shows."""
+    return (await at.db.read(partial(gc_figures.to_reap, process_id=at.id, alone=False))).uploads
+
+
+async def test_a_file_in_the_trash_is_no_answer_to_who_makes_it_again(at: Process) -> None:
+    part = await _part(at, b"hello")
+    first = await _final(at, [part])
+    assert (await _final(at, [part])).id == first.id, "a lost answer"
+    await put_in_trash(at, "file")
+    again = await _final(at, [part])
+    assert again.id != first.id
+    await _check(at, again, b"hello")
+    assert (await _final(at, [part])).id == again.id
+    assert await _quota(at) == (10, 0)
+    await delete(at, "file")
+    last = await _final(at, [part])
+    assert last.id not in (first.id, again.id)
+    await _check(at, last, b"hello")
+    assert (await at.look(part)).reserved == 0
+    await at.check_books()
