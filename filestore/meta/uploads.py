@@ -287,7 +287,7 @@ async def due(tx: Tx, *, limit: int) -> list[str]:
 
 async def left_over(tx: Tx, *, limit: int) -> list[str]:
     """Ids of partial uploads whose file is gone. A hint: it takes no lock."""
-    query = sa.select(uploads.c.id).where(is_left_over()).order_by(uploads.c.id).limit(limit)
+    query = sa.select(uploads.c.id).where(is_left_over()).order_by(uploads.c.taken_by).limit(limit)
     return list(await tx.scalars(query))
 
 
