@@ -39,8 +39,15 @@ _LONGEST_WAIT_S: Final = 0.3
 """A kill comes up to so many acknowledgements, and then up to this long, after the last check:
 a machine that is busy has answered something, too."""
 
+_TIDIED: Final = 50
+"""Every so many rounds the uploads are ended whose creation was not answered: they are kept for
+a day, and a user may have only so many."""
+
 _STILLBORN: Final = 0.1
 """In so many of the rounds the server is also killed while it starts."""
+
+_DROPPED: Final = 0.9
+"""In so many of the concatenations the client ends the parts itself."""
 
 _COMMON_SEEDS: Final = 4
 """A third of the files begin with the bytes of one of so many: blocks that are known."""
@@ -98,6 +105,8 @@ class Havoc:
         living = [file.name for file in self.promises.living]
         await self.acting.check(self._dice.sample(living, min(3, len(living))))
         await self.acting.check_sums()
+        if self.rounds % _TIDIED == 0:
+            await self.acting.forget_strangers()
         self._before = self.promises.count
         self._is_up.set()
 
@@ -130,6 +139,8 @@ class Havoc:
             await self.acting.put(name, self._material(MIB))
         elif number < 0.55:
             await self.acting.ask_collection()
+        elif number < 0.65:
+            await self._concatenate(name)
         else:
             await self._bring(await self._begin(name, self._material(_SIZES[-1])))
 
@@ -149,6 +160,28 @@ class Havoc:
                     await self.acting.end(promise)
                 else:
                     await self._send(promise)
+            except BROKEN:
+                await self._wait_until_up()
+
+    async def _concatenate(self, name: str) -> None:
+        """Uploads in two parts and makes a file of them; goes on after each crash. The parts end
+        then, or with the file."""
+        number, before = next(self._numbers), len(self.promises.file(name).versions)
+        material = Material(f"own {number}", self._dice.randrange(2, _SIZES[-1]))
+        cut, drops = self._dice.randrange(1, material.size), self._dice.random() < _DROPPED
+        parts: list[str] = []
+        is_over = False
+        while not is_over:
+            try:
+                if len(self.promises.file(name).versions) == before:
+                    parts = [
+                        await self.acting.make_part(f"{number} {begin}", material, begin, end)
+                        for begin, end in ((0, cut), (cut, material.size))
+                    ]
+                    await self.acting.join(name, material, parts)
+                for part in parts if drops else ():
+                    await self.acting.drop_part(part)
+                is_over = True
             except BROKEN:
                 await self._wait_until_up()
 

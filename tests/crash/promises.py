@@ -60,12 +60,13 @@ class Promises:
         self._log = log.open("a", encoding="utf-8")
         self.uploads: dict[str, Promise] = {}
         self.files: dict[str, File] = {}
+        self.parts: dict[str, int] = {}
         self.count = 0
 
     def __repr__(self) -> str:
         return (
-            f"<Promises: {self.count} for {len(self.uploads)} uploads and {len(self.living)} files"
-            f" in {self._log.name}>"
+            f"<Promises: {self.count} for {len(self.uploads)} uploads, {len(self.parts)} parts and"
+            f" {len(self.living)} files in {self._log.name}>"
         )
 
     def close(self) -> None:
@@ -102,6 +103,16 @@ class Promises:
             self._note("reached", promise)
             if promise.is_done:
                 self.file(promise.name).versions.append(promise.material)
+
+    def kept(self, key: str, offset: int) -> None:
+        """At least so many bytes of the partial upload that was begun under ``key`` are safe."""
+        before = self.parts.setdefault(key, 0)
+        assert before <= offset, f"{key} went from {before} to {offset}; see {self._log.name}"
+        if offset > before:
+            self.parts[key] = offset
+            self.count += 1
+            self._log.write(json.dumps({"what": "kept", "name": key, "offset": offset}) + "\n")
+            self._log.flush()
 
     def ended(self, promise: Promise) -> None:
         """The upload is over and its reservation is free."""
