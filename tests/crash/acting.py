@@ -1,7 +1,6 @@
 """What clients do, with every acknowledgement written down, and the check of all of them."""
 
 import base64
-import io
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -146,11 +145,9 @@ class Acting:
         assert made.status == 201, made.body
         part, offset = tus.path_of(made), int(made.headers["Upload-Offset"])
         self.promises.kept(key, offset)
-        headers = tus.TUS | {"Upload-Offset": str(offset), "Content-Type": tus.BODY_TYPE}
-        data = io.BytesIO(material.read(begin + offset, end))
         self.in_flight += 1
         try:
-            reply = await self.api.call("PATCH", part, headers=headers, data=data)
+            reply = await tus.patch(self.api, part, material, begin + offset, end, base=begin)
         finally:
             self.in_flight -= 1
         assert reply.status == 204, (part, reply.status, reply.body)

@@ -73,6 +73,11 @@ class Promises:
         self._log.close()
 
     @property
+    def begun(self) -> int:
+        """Uploads and partial uploads, whatever became of them."""
+        return len(self.uploads) + len(self.parts)
+
+    @property
     def open(self) -> list[Promise]:
         return [promise for promise in self.uploads.values() if promise.is_open]
 

@@ -72,12 +72,13 @@ async def wait_for_offset(api: Api, group: str, upload: str, least: int) -> int:
 
 
 async def patch(
-    api: Api, upload: str, material: Material, begin: int, end: int | None = None
+    api: Api, upload: str, material: Material, begin: int, end: int | None = None, *, base: int = 0
 ) -> Reply:
-    """Sends the bytes from ``begin`` to ``end`` in one request."""
+    """Sends the bytes from ``begin`` to ``end`` in one request. ``base``: where in the material
+    the upload begins, if it is a partial one."""
     end = material.size if end is None else end
     headers = TUS | {
-        "Upload-Offset": str(begin),
+        "Upload-Offset": str(begin - base),
         "Content-Type": BODY_TYPE,
         "Content-Length": str(end - begin),
         "Authorization": f"Bearer {api.token}",
