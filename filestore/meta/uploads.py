@@ -273,7 +273,7 @@ def is_left_over() -> sa.ColumnElement[bool]:
     final = uploads.alias("final")
     is_gone = sa.exists().where(
         final.c.id == uploads.c.taken_by,
-        final.c.state == UploadState.DONE,
+        final.c.version_id.is_not(None),
         ~sa.exists().where(versions.c.id == final.c.version_id),
     )
     return sa.and_(uploads.c.taken_by.is_not(None), uploads.c.state == _OPEN_AS_INDEXED, is_gone)

@@ -1,6 +1,6 @@
 """The tail of an upload: the bytes behind its last cut, stored so that they are not lost.
 
-A tail is up to eight *provisional* rows. A flush adds only the new bytes; when there are eight,
+A tail is up to 24 *provisional* rows. A flush adds only the new bytes; when there are so many,
 the last few of them become one with it. The next request reads the tail back and goes on cutting
 as if its bytes had just come, so cuts do not depend on how a file was split into requests.
 
@@ -18,8 +18,9 @@ from typing import Final
 from filestore.transfer.recording import Row
 from filestore_chunker import block_hash
 
-MAX_ROWS: Final = 8
-"""Rows of a tail. Each is an object in the store, and each request that goes on reads them."""
+MAX_ROWS: Final = 24
+"""Rows of a tail. Each is an object in the store, and who goes on with an upload whose tail is no
+longer in memory reads them one after the other. More rows are rewritten less often."""
 
 
 def merged_from(sizes: Sequence[int], added: int) -> int:
@@ -29,8 +30,8 @@ def merged_from(sizes: Sequence[int], added: int) -> int:
     The sizes of the rows fall, like those of the files of a log-structured store: rewriting is
     cheap where what is rewritten is small beside the row before it. Of all the ends of the tail
     the one with the best such ratio goes. A client that sends 1 KiB a request then writes each
-    byte some 6 times before a cut comes at 1 MiB, and 9 times if it comes at 4 MiB; making one row
-    of all each time, 64 and 256 times.
+    byte some 3 times before a cut comes at 1 MiB, and 6 times if it comes at 4 MiB; making one row
+    of all each time, 20 and 80 times.
     """
     best, best_ratio, total = 0, math.inf, added
     for index in range(len(sizes) - 1, 0, -1):

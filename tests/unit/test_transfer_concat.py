@@ -334,8 +334,11 @@ async def test_parts_end_with_the_file_that_was_made_of_them(any_site: Site) -> 
     await _final(at, [third], "third")
     await delete(at, "third")
     assert await _parts_left_over(at) == 1
-    await _check(at, await _final(at, [third], "fourth"), data)
+    fourth = await _final(at, [third], "fourth")
+    await _check(at, fourth, data)
     assert await _parts_left_over(at) == 0, "somebody is charged for it again"
+    await at.hot.transfers.terminate(ACTOR, fourth.id)  # which removes no file
+    assert await _parts_left_over(at) == 0
     await delete(at, "fourth")
     assert await _parts_left_over(at) == 1
     assert await Reaper(at.db, at.id).expire_uploads() == 1

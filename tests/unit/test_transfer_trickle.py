@@ -12,7 +12,7 @@ from filestore.model import KIB
 from filestore.transfer.tail import MAX_ROWS, Tail
 from tests.services.hot_path import Process, Site, cut, random_bytes
 
-MOST: Final = 8
+MOST: Final = 6
 """Times its bytes that a file may cost the store, at 1 KiB a request."""
 
 
