@@ -5,18 +5,20 @@ together would hold more than the memory budget, and are flushed and read back i
 one client uploads large files as fast as it can, before that alone. In the end all connections
 break, and every byte that a slow client sent must be there.
 
-    python bench/trickle.py --clients 500 --seconds 120
+    python bench/trickle.py --clients 500 --seconds 120 --on postgres-seaweedfs
 """
 
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import clients  # noqa: E402
+from tests.e2e.backends import DISK, MINIO, SEAWEEDFS, s3_keys  # noqa: E402
+from tests.services.postgres import postgres  # noqa: E402
+from tests.services.s3 import minio, seaweedfs  # noqa: E402
 from tests.services.server import Server  # noqa: E402
 
 KIB, MIB = 1024, 1024 * 1024
 GROUP = "bench"
 SETTINGS = {"gc.interval_s": 86_400}
+STORES = {SEAWEEDFS: seaweedfs, MINIO: minio}
 
 
 @dataclass
@@ -195,24 +201,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--first-kib", type=int, default=64)
     parser.add_argument("--fast-mib", type=int, default=128)
+    parser.add_argument("--on", choices=(DISK, *STORES), default=DISK)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="filestore-bench-") as folder:
-        server = Server(Path(folder) / "data", settings=SETTINGS)
-        try:
-            server.start()
-            make_group(server)
-            figures = asyncio.run(
-                measure(
-                    server,
-                    number=given.clients,
-                    seconds=given.seconds,
-                    first=given.first_kib * KIB,
-                    fast=given.fast_mib * MIB,
-                )
+    with running(given.on) as server:
+        make_group(server)
+        figures = asyncio.run(
+            measure(
+                server,
+                number=given.clients,
+                seconds=given.seconds,
+                first=given.first_kib * KIB,
+                fast=given.fast_mib * MIB,
             )
-        finally:
-            server.close()
-    print(json.dumps(figures, indent=2))
+        )
+    print(json.dumps({"on": given.on} | figures, indent=2))
+
+
+@contextlib.contextmanager
+def running(on: str) -> Iterator[Server]:
+    """A new server on SQLite and a folder, or on a database and a store of its own."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="filestore-bench-")))
+        place: dict[str, Any] = {}
+        if on in STORES:
+            store = stack.enter_context(STORES[on]())
+            place["database"] = stack.enter_context(postgres()).make_database()
+            place["blocks"], place["environment"] = store.bucket_url("trickle"), s3_keys(store)
+        server = Server(folder / "data", settings=SETTINGS, **place)
+        stack.callback(server.close)
+        server.start()
+        yield server
 
 
 if __name__ == "__main__":
