@@ -64,6 +64,10 @@ def _versions(world: World) -> Iterator[Broken]:
             yield Broken("lost file", f"version {name} has content {version.content}, {state}")
         if not version.was_visible:
             yield Broken("invisible", f"version {name} came to an entry in the trash")
+    marks = dict(rows_of(world, MARKS))
+    for name, upload in rows_of(world, UPLOADS):
+        if f"ended {name}" in marks and upload.state in ("open", "done"):
+            yield Broken("revived", f"{name} has ended without a file, and is {upload.state}")
 
 
 def _offsets(world: World) -> Iterator[Broken]:
@@ -140,6 +144,11 @@ def _quota(world: World) -> Iterator[Broken]:
         held = sum(upload.reserved for _, upload in rows_of(world, UPLOADS))
         if group.reserved != held:
             yield Broken("quota", f"{name} has {group.reserved} reserved, uploads hold {held}")
-    for name, upload in rows_of(world, UPLOADS):
+    uploads = dict(rows_of(world, UPLOADS))
+    for name, upload in uploads.items():
         if upload.state != "open" and upload.reserved:
             yield Broken("quota", f"{name} is {upload.state} and still reserves")
+        if upload.state == "open" and upload.taken_by:
+            taker = uploads.get(upload.taken_by)
+            if taker is None or taker.state not in ("open", "done"):
+                yield Broken("unpaid", f"{name} is stored, and nobody reserves for it")

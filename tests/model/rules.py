@@ -58,3 +58,24 @@ class Rules:
     """A row that lost is given up in its place among the hashes: other batches share it."""
     heal_takes_rows_first: bool = True
     """Repointing locks the references, then queues the lost block, then pins the target."""
+
+    parts_locked_when_taken: bool = True
+    """Who begins a final upload looks at its parts under the locks of their rows."""
+    parts_by_id: bool = True
+    """And takes these in the order of their ids, however the client named them."""
+    only_whole_parts: bool = True
+    """And takes only what has all its bytes, which nobody appends to any more."""
+    taken_in_one_transaction: bool = True
+    """What the parts reserved passes to the final upload in the transaction that begins it."""
+    final_fenced: bool = True
+    """A batch, and what completes, looks at state and epoch under the final upload's lock."""
+    sources_held: bool = True
+    """A batch holds the contents that it copies from, FOR SHARE where they are building."""
+    copied_blocks_pinned: bool = True
+    """And pins the blocks as any other writer, though its sources refer to them."""
+    parts_locked_when_given_back: bool = True
+    """A final upload that ends gives back under the parts' locks, and only to what is open."""
+    ended_finals_give_back: bool = True
+    """What its parts hold in the store is reserved again: by the parts."""
+    parts_before_groups: bool = True
+    """It takes the parts before the group, as who begins one does."""

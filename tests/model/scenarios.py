@@ -86,7 +86,7 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("heal_takes_rows_first", "deadlock", _heal_against_release)
 
 
-def _life(
+def make_life(
     rules: Rules, rows: Tables, programs: Programs, *, collectors: int = 2, scans: bool = True
 ) -> Life:
     """Adds the garbage collection, any part of which may die and begin again."""
@@ -104,13 +104,13 @@ def _open(content: str, *, offset: int = 0, reserved: int = 0, is_due: bool = Fa
     return Upload(content, "open", offset, 0, reserved, is_due)
 
 
-def _live(data: str, generation: int) -> Block:
+def live_block(data: str, generation: int) -> Block:
     return Block(data, generation, "live", "before", OLD)
 
 
 def _stored(data: str) -> Tables:
     """Block 1, live."""
-    return {BLOCKS: {1: _live(data, 1)}, OBJECTS: {1: Object(data)}}
+    return {BLOCKS: {1: live_block(data, 1)}, OBJECTS: {1: Object(data)}}
 
 
 def _building(**data: str) -> Tables:
@@ -147,7 +147,7 @@ def _reaped_writer(rules: Rules, depth: int) -> Life:
         "P0": Append("u", 1, cut_every=1, tries=depth, may_die=True),
         "P1": Append("w", 1, cut_every=1, tries=1),
     }
-    return _life(rules, _building(u="a", w="b"), programs)
+    return make_life(rules, _building(u="a", w="b"), programs)
 
 
 def _copy_against_release(rules: Rules, depth: int) -> Life:
@@ -155,7 +155,7 @@ def _copy_against_release(rules: Rules, depth: int) -> Life:
         "copy": Copy("e", "c"),
         "delete": DropVersions("v1"),
     }
-    return _life(rules, _complete("v1"), programs)
+    return make_life(rules, _complete("v1"), programs)
 
 
 def _last_two_versions(rules: Rules, depth: int) -> Life:
@@ -165,14 +165,14 @@ def _last_two_versions(rules: Rules, depth: int) -> Life:
     }
     if depth > 1:
         programs["copy"] = Copy("e", "c")
-    return _life(rules, _complete("v1", "v2"), programs)
+    return make_life(rules, _complete("v1", "v2"), programs)
 
 
 def _take_over(rules: Rules, depth: int) -> Life:
     programs: Programs = {"P0": Append("u", 2, tries=depth), "P1": Append("u", 3, tries=1)}
     if depth > 1:
         programs["P1"] = Append("u", 3, tries=1, may_die=True)
-    return _life(rules, _begun("abcd"), programs)
+    return make_life(rules, _begun("abcd"), programs)
 
 
 def _step_against_expiry(rules: Rules, depth: int) -> Life:
@@ -184,7 +184,7 @@ def _step_against_expiry(rules: Rules, depth: int) -> Life:
     }
     if depth > 1:
         programs["P1"] = Append("u", 2)
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _release_against_collector(rules: Rules, depth: int) -> Life:
@@ -196,7 +196,7 @@ def _release_against_collector(rules: Rules, depth: int) -> Life:
         rows[REFS]["of u", 0] = Ref(1, 1, True)
         rows[UPLOADS] = {"u": _open("of u", offset=1)}
         programs |= {"P0": Append("u", 2, may_die=True)}
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _pin_against_collector(rules: Rules, depth: int) -> Life:
@@ -205,7 +205,7 @@ def _pin_against_collector(rules: Rules, depth: int) -> Life:
     if depth > 1:
         rows = _stored("a") | _building(u="ab", w="a") | {QUEUE: {1: Task()}}
         programs = {"P0": Append("u", 2, cut_every=1, tries=1), "P1": Append("w", 1, tries=1)}
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _dying_writer(rules: Rules, depth: int) -> Life:
@@ -215,7 +215,7 @@ def _dying_writer(rules: Rules, depth: int) -> Life:
     }
     if depth > 1:
         programs["P1"] = Append("u", 1, tries=1, may_die=True)
-    return _life(rules, _building(u="a"), programs)
+    return make_life(rules, _building(u="a"), programs)
 
 
 def _late_put(rules: Rules, depth: int) -> Life:
@@ -226,7 +226,7 @@ def _late_put(rules: Rules, depth: int) -> Life:
         "store": Store(),
         "clock": Clock(),
     }
-    return _life(rules, _building(u="a"), programs)
+    return make_life(rules, _building(u="a"), programs)
 
 
 def _same_bytes_twice(rules: Rules, depth: int) -> Life:
@@ -236,7 +236,7 @@ def _same_bytes_twice(rules: Rules, depth: int) -> Life:
     }
     if depth > 1:
         programs |= {"expiry": Expire("u")}
-    return _life(rules, _building(u="a", w="a"), programs)
+    return make_life(rules, _building(u="a", w="a"), programs)
 
 
 def _crossed_batches(rules: Rules, depth: int) -> Life:
@@ -245,7 +245,7 @@ def _crossed_batches(rules: Rules, depth: int) -> Life:
         "P1": Append("w", 2, cut_every=1, tries=1),
     }
     rows = _building(u="ab", w="ba")
-    return _life(rules, rows, programs, collectors=depth, scans=False)
+    return make_life(rules, rows, programs, collectors=depth, scans=False)
 
 
 def _heal(rules: Rules, depth: int) -> Life:
@@ -259,14 +259,14 @@ def _heal(rules: Rules, depth: int) -> Life:
     }
     if depth > 1:
         programs |= {"expiry": Expire("u"), "delete": DropVersions("v1")}
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _read_against_tail(rules: Rules, depth: int) -> Life:
     programs: Programs = {"P0": Append("u", 2), "reader": Read("u")}
     if depth > 1:
         programs |= {"P1": Append("u", 3), "expiry": Expire("u")}
-    return _life(rules, _begun("abcd"), programs)
+    return make_life(rules, _begun("abcd"), programs)
 
 
 def _finished() -> Tables:
@@ -284,14 +284,14 @@ def _complete_against_purge(rules: Rules, depth: int) -> Life:
     programs: Programs = {"P0": Complete("u", "g", "e"), "purge": purge}
     if depth > 1:
         programs |= {"expiry": Expire("u", "g"), "trash": Trash("e")}
-    return _life(rules, _finished(), programs)
+    return make_life(rules, _finished(), programs)
 
 
 def _complete_against_trash(rules: Rules, depth: int) -> Life:
     programs: Programs = {"P0": Complete("u", "g", "e"), "trash": Trash("e")}
     if depth > 1:
         programs |= {"expiry": Expire("u", "g"), "copy": Copy("e", "of u")}
-    return _life(rules, _finished(), programs)
+    return make_life(rules, _finished(), programs)
 
 
 def _due_upload(rules: Rules, depth: int) -> Life:
@@ -299,7 +299,7 @@ def _due_upload(rules: Rules, depth: int) -> Life:
     programs: Programs = {"P0": Append("u", 2)}
     if depth > 1:
         programs |= {"expiry": Expire("u")}
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _declare_against_complete(rules: Rules, depth: int) -> Life:
@@ -313,7 +313,7 @@ def _declare_against_complete(rules: Rules, depth: int) -> Life:
         "take-over of w": Take((UPLOADS, "w"), *declare),
         "completion of u": Take((UPLOADS, "u"), *locks),
     }
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _folder_copy(rules: Rules, depth: int) -> Life:
@@ -330,7 +330,7 @@ def _folder_copy(rules: Rules, depth: int) -> Life:
         "copy": Copy("e", "d", "c"),
         "delete": DropVersions("v1", "v2"),
     }
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _shared_rows(rules: Rules, depth: int) -> Life:
@@ -350,13 +350,13 @@ def _shared_rows(rules: Rules, depth: int) -> Life:
         "batch of u": Take((UPLOADS, "u"), *(hashes if rules.losers_by_hash else hashes[::-1])),
         "batch of w": Take((UPLOADS, "w"), *hashes),
     }
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)
 
 
 def _heal_against_release(rules: Rules, depth: int) -> Life:
     """A content goes away whose lost block has a live twin: block 2, of another content."""
     rows = _complete()
-    rows[BLOCKS] = {1: _live("a", 1)._replace(state="lost"), 2: _live("a", 2)}
+    rows[BLOCKS] = {1: live_block("a", 1)._replace(state="lost"), 2: live_block("a", 2)}
     rows[OBJECTS] = {1: Object(DAMAGED), 2: Object("a")}
     rows[CONTENTS] = {"c": Content("a", "deleting"), "d": Content("a", "complete")}
     rows[REFS]["d", 0] = Ref(1, 2, False)
@@ -364,4 +364,4 @@ def _heal_against_release(rules: Rules, depth: int) -> Life:
     programs: Programs = {"scrub": Scrub(may_die=True)}
     if depth > 1:
         programs["delete"] = DropVersions("v1")
-    return _life(rules, rows, programs)
+    return make_life(rules, rows, programs)

@@ -13,9 +13,10 @@ from tests.model.explore import explore
 from tests.model.life import Life
 from tests.model.rules import Rules
 from tests.model.scenarios import Scenario, scenarios
+from tests.model.scenarios_of_parts import scenarios_of_parts
 
 DEPTH = int(os.environ.get("FILESTORE_MODEL_DEPTH", "1"))
-ALL = tuple(scenarios())
+ALL = (*scenarios(), *scenarios_of_parts())
 WORLDS = {scenario.make.__name__.strip("_"): scenario.make for scenario in ALL}
 
 
@@ -43,6 +44,13 @@ def test_without_the_rule_a_promise_is_broken(scenario: Scenario) -> None:
 @pytest.mark.parametrize("rule", ["task_locked", "queue_touches_tasks", "queue_holds_block"])
 def test_a_rule_that_another_one_backs_may_be_missing(rule: str) -> None:
     report = explore(WORLDS["release_against_collector"](replace(Rules(), **{rule: False}), 1))
+    print(report)
+    assert report.broken is None, str(report)
+
+
+@pytest.mark.parametrize("rule", ["sources_held", "copied_blocks_pinned"])
+def test_either_the_sources_or_the_blocks_keep_the_collector_away(rule: str) -> None:
+    report = explore(WORLDS["parts_end_in_a_batch"](replace(Rules(), **{rule: False}), 1))
     print(report)
     assert report.broken is None, str(report)
 

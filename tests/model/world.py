@@ -52,7 +52,10 @@ class Ref(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """``is_due``: its ``expires_at`` has passed, which by itself changes nothing."""
+    """``is_due``: its ``expires_at`` has passed, which by itself changes nothing.
+
+    ``part``: partial or final, where it is one. ``taken_by``: the final one that reserves for it.
+    """
 
     content: str
     state: str
@@ -60,6 +63,8 @@ class Upload(NamedTuple):
     epoch: int
     reserved: int
     is_due: bool
+    part: str = ""
+    taken_by: str = ""
 
 
 class Version(NamedTuple):
