@@ -36,15 +36,10 @@ SETTINGS: Final = {"gc.interval_s": 1, "gc.grace_s": 0}
 SLACK: Final = 24 * MIB
 """Memory that may come and go: some buffers of 8 MiB, and holes in the heap."""
 
-BACKENDS: Final = (
-    backends.DISK,
-    pytest.param(backends.SEAWEEDFS, marks=pytest.mark.needs("postgres", "seaweedfs")),
-)
-
 
 @pytest.mark.e2e
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("backend", backends.ALL, indirect=True)
 async def test_nothing_is_lost_and_nothing_stays_while_all_goes_on(stage: Stage) -> None:
     seed = int(os.environ.get("SOAK_SEED", secrets.randbits(32)))
     print(f"SOAK_SEED={seed} SOAK_SECONDS={SECONDS:.0f}")
