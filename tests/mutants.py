@@ -61,6 +61,7 @@ class Mutant:
 _PIN: Final = "    .order_by(blocks.c.id)\n    .with_for_update(read=True)\n)"
 _RACES: Final = "tests/race/test_gc_races.py::"
 _FACTS: Final = "tests/race/test_postgres_facts.py::"
+_PARTS_RACES: Final = "tests/race/test_concat_races.py::"
 
 MUTANTS: Final = (
     Mutant(
@@ -229,6 +230,45 @@ MUTANTS: Final = (
             "test_a_release_waits_for_who_shares_the_content_and_sees_its_version",
             "tests/race/test_tree_races.py::"
             "test_a_copy_that_waits_for_the_purge_of_its_source_finds_nothing",
+        ),
+    ),
+    Mutant(
+        "parts-unlocked",
+        "who begins a final upload looks at its parts without their locks",
+        (
+            Change(
+                "filestore/acts/concatenating.py",
+                "await uploads.lock_all(tx, set(request.parts))",
+                "await uploads.find_all(tx, set(request.parts))",
+            ),
+        ),
+        (_PARTS_RACES + "test_two_finals_that_begin_at_once_take_what_a_part_reserves_only_once",),
+    ),
+    Mutant(
+        "given-back-unlocked",
+        "a final upload that ends gives back to its parts without their locks",
+        (
+            Change(
+                "filestore/meta/uploads.py",
+                "_SELECT.where(*taken).order_by(uploads.c.id).with_for_update(of=uploads)",
+                "_SELECT.where(*taken).order_by(uploads.c.id)",
+            ),
+        ),
+        (_PARTS_RACES + "test_a_final_that_ends_gives_nothing_back_to_a_part_that_is_just_ending",),
+    ),
+    Mutant(
+        "sources-unheld",
+        "references are copied from parts that may be released meanwhile",
+        (
+            Change(
+                "filestore/meta/concatenating.py",
+                "        .order_by(contents.c.id)\n        .with_for_update(read=True)\n",
+                "        .order_by(contents.c.id)\n",
+            ),
+        ),
+        (
+            _PARTS_RACES
+            + "test_a_part_that_is_terminated_and_reaped_while_it_is_copied_is_copied_as_a_whole",
         ),
     ),
     Mutant(

@@ -3,10 +3,14 @@ collected: a file is its bytes, the others leave nothing, and the books are righ
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
+from filestore.acts import uploads as acts
+from filestore.acts.concatenating import begin_final
 from filestore.acts.repeated import final_key
 from filestore.acts.uploads import Request
 from filestore.errors import (
@@ -16,16 +20,23 @@ from filestore.errors import (
     UploadGone,
     UploadTakenOver,
 )
+from filestore.meta import blocks as pins
+from filestore.meta import uploads as upload_rows
+from filestore.meta.blocks import pin_live
+from filestore.meta.database import Tx
 from filestore.meta.tables import content_blocks, uploads
 from filestore.meta.uploads import Upload
-from filestore.model import Protocol, UploadPart
+from filestore.model import Protocol, UploadPart, UploadState
 from filestore.names import parse_name
 from filestore.transfer import concatenating
+from filestore_gc.reaping import Reaper
+from tests.race.barriers import Paused, after, deadlocks, until_done_or_waiting
 from tests.services.collecting import collector_of, pass_time, start
 from tests.services.hot_path import (
     ACTOR,
     DOMAIN,
     GROUP,
+    TINY,
     USER,
     Process,
     Site,
@@ -46,9 +57,9 @@ async def _part(at: Process, data: bytes) -> Upload:
     return await at.append(upload, 0, data) if data else upload
 
 
-async def _final(at: Process, parts: list[Upload], name: str) -> Upload | FilestoreError:
+def _request(parts: list[Upload], name: str) -> Request:
     raw = "final;" + " ".join(part.id for part in parts)
-    request = Request(
+    return Request(
         GROUP,
         DOMAIN,
         USER,
@@ -60,8 +71,11 @@ async def _final(at: Process, parts: list[Upload], name: str) -> Upload | Filest
         parts=tuple(part.id for part in parts),
         idempotency_key=final_key(GROUP, raw, name),
     )
+
+
+async def _final(at: Process, parts: list[Upload], name: str) -> Upload | FilestoreError:
     try:
-        return await at.hot.transfers.concatenate(ACTOR, request)
+        return await at.hot.transfers.concatenate(ACTOR, _request(parts, name))
     except EXPECTED as err:
         return err
 
@@ -127,3 +141,73 @@ async def test_whatever_ends_meanwhile_files_are_whole_and_the_books_right(
     await first.check_books()
     for process in pair:
         await process.check_rest()
+
+
+@pytest.fixture
+async def at(postgres_site: Site) -> AsyncIterator[Process]:
+    at = await start(postgres_site)
+    yield at
+    assert await deadlocks(at) == 0
+    await at.check_books()
+    await at.check_references()
+
+
+def _begin(at: Process, parts: list[Upload], name: str) -> Callable[[Tx], Awaitable[Upload]]:
+    """The transaction that begins a final upload."""
+    limits = at.hot.engine.limits
+    return lambda tx: begin_final(tx, ACTOR, _request(parts, name), params=TINY, limits=limits)
+
+
+async def test_two_finals_that_begin_at_once_take_what_a_part_reserves_only_once(
+    at: Process,
+) -> None:
+    part = await _part(at, random_bytes(3000))
+    async with Paused(at, _begin(at, [part], "a")) as first:
+        _, second = await after(at, _begin(at, [part], "b"), first)
+    assert (await at.look(part)).reserved == 0
+    assert second.reserved == 3000
+    assert await used_by(at) == (0, 6000)
+
+
+async def test_a_final_that_ends_gives_nothing_back_to_a_part_that_is_just_ending(
+    at: Process,
+) -> None:
+    kept, gone = [await _part(at, random_bytes(size, size)) for size in (3000, 2000)]
+    final = await at.db.transact(_begin(at, [kept, gone], "a"))
+
+    async def end(tx: Tx, upload: Upload) -> None:
+        locked = await upload_rows.lock(tx, upload.id)
+        await acts.end(tx, ACTOR, locked, UploadState.TERMINATED)
+
+    async with Paused(at, partial(end, upload=gone)) as first:
+        await after(at, partial(end, upload=final), first)
+    states = [(found.state, found.reserved) for found in [await at.look(p) for p in (kept, gone)]]
+    assert states == [("open", 3000), ("terminated", 0)]
+    assert await used_by(at) == (0, 3000)
+
+
+async def test_a_part_that_is_terminated_and_reaped_while_it_is_copied_is_copied_as_a_whole(
+    at: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random_bytes(30_000)
+    part = await _part(at, data)
+    ending: list[asyncio.Task[None]] = []
+
+    async def pin(tx: Tx, ids: Iterable[int]) -> set[int]:
+        """What was seen of the part is not copied yet."""
+        pinned = await pin_live(tx, ids)
+        if ending:
+            return pinned
+        ending.append(asyncio.create_task(at.hot.transfers.terminate(ACTOR, part.id)))
+        await until_done_or_waiting(at, ending[0])
+        if ending[0].done():
+            await Reaper(at.db, at.id).release_contents()
+        return pinned
+
+    monkeypatch.setattr(pins, "pin_live", pin)
+    done = await _final(at, [part], "a")
+    await ending[0]
+    assert isinstance(done, Upload) and done.content_id is not None
+    await collector_of(at).run_once(grace_s=0)
+    assert await at.read(done.content_id, 0, len(data)) == data
+    assert await used_by(at) == (len(data), 0)
