@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from blake3 import blake3
 
 from filestore.acts.uploads import Request
 from filestore.errors import DatabaseUnavailable, FilestoreError
@@ -26,10 +27,11 @@ from filestore.meta.tables import (
     gc_queue,
     groups,
     processes,
+    uploads,
     versions,
 )
 from filestore.meta.uploads import Upload
-from filestore.model import Actor, Protocol
+from filestore.model import Actor, ExpectedDigest, Protocol, UploadPart
 from filestore.names import parse_name
 from filestore_gc.guards import raise_epoch
 from filestore_gc.judging import Terms, is_removable
@@ -164,7 +166,27 @@ class House:
             wish.group, DOMAIN, actor.user_id or "", Protocol.TUS, wish.length,
             name=parse_name(wish.name),
         )  # fmt: skip
+        if wish.is_part:
+            request = replace(request, part=UploadPart.PARTIAL, raw_concat=UploadPart.PARTIAL)
         return await self.processes[at].hot.transfers.begin(actor, request)
+
+    async def concatenate(self, at: int, wish: Running) -> Upload:
+        """The final upload of the parts: begun, or gone on with."""
+        data = wish.data + b"?" if wish.is_doomed else wish.data
+        request = Request(
+            wish.group, DOMAIN, wish.user, Protocol.TUS, None,
+            name=parse_name(wish.name), parts=wish.parts, part=UploadPart.FINAL,
+            raw_concat="final;" + " ".join(wish.parts), idempotency_key=wish.key,
+            expected=ExpectedDigest(blake3=blake3(data).digest()),
+        )  # fmt: skip
+        actor = Actor(wish.user, None, None)
+        return await self.processes[at].hot.transfers.concatenate(actor, request)
+
+    async def under_key(self, key: str) -> Upload | None:
+        """The upload that was begun under a key and has not ended without a file."""
+        query = sa.select(uploads.c.id).where(uploads.c.idempotency_key == key)
+        found = await self.ground.all(query)
+        return await self.ground.look(found[0].id) if found else None
 
     async def hold(self, at: int, upload_id: str, running: Running, size: int) -> Held | None:
         """Begins an append whose first PUT is held; None when it ended without any."""

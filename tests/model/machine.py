@@ -279,7 +279,7 @@ class Service(RuleBasedStateMachine):
         upload_id = self.running(pick)
         upload = self.model.running[upload_id]
         size = min(size, len(upload.data) - upload.offset)
-        if upload.is_due or not upload.is_length_known or size == 0:
+        if upload.is_due or upload.parts or not upload.is_length_known or size == 0:
             return
         held = self.run(self.house.hold(side, upload_id, upload, size))
         if held is None:
@@ -330,7 +330,7 @@ class Service(RuleBasedStateMachine):
         """Some of it may be recorded, nobody was told; what was acknowledged is there."""
         side, upload_id = self.writer(side), self.running(pick)
         upload = self.model.running[upload_id]
-        if not upload.is_length_known or upload.is_due:
+        if not upload.is_length_known or upload.is_due or upload.parts:
             return
         piece = upload.data[upload.offset : upload.offset + size]
         work = self.process(side).append(upload_id, upload.offset, piece)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from filestore.errors import (
+    BadHeader,
     Conflict,
     Exists,
     FilestoreError,
+    FinalUpload,
     NotFound,
     OffsetMismatch,
     QuotaExceeded,
@@ -55,7 +57,12 @@ class Trashed:
 
 @dataclass
 class Running:
-    """An upload of ``data`` that is open. ``epoch`` counts who has laid hands on it."""
+    """An upload of ``data`` that is open. ``epoch`` counts who has laid hands on it.
+
+    ``is_part``: it is a partial one, whose reservation ``taken_by`` has, if that is a final one.
+    ``parts``: it is the final one of these, asked for under ``key``; ``is_doomed``: and what its
+    client expects it to hash to is something else.
+    """
 
     group: str
     name: str
@@ -65,6 +72,17 @@ class Running:
     reserved: int = 0
     is_due: bool = False
     epoch: int = 0
+    user: str = ""
+    is_part: bool = False
+    taken_by: str = ""
+    parts: tuple[str, ...] = ()
+    key: str = ""
+    is_doomed: bool = False
+
+    @property
+    def is_whole_part(self) -> bool:
+        """No file comes of it by itself, and no byte to it."""
+        return self.is_part and self.offset == self.length
 
     @property
     def length(self) -> int | None:
@@ -90,12 +108,16 @@ class Group:
 
 
 class Reference:
-    """All groups, and all uploads that are open. ``over``: the ids of those that ended."""
+    """All groups, and all uploads that are open. ``over``: the ids of those that ended.
+
+    ``finals``: the ids of all that were put together, or began to be.
+    """
 
     def __init__(self, groups: dict[str, Group]) -> None:
         self.groups = groups
         self.running: dict[str, Running] = {}
         self.over: list[str] = []
+        self.finals: set[str] = set()
 
     def __repr__(self) -> str:
         files = sum(len(group.files) for group in self.groups.values())
@@ -122,6 +144,8 @@ class Reference:
 
     def append(self, upload_id: str, size: int, *, offset: int, is_last: bool = False) -> Refusal:
         """``size`` more bytes from ``offset`` on; ``is_last`` also says the length."""
+        if upload_id in self.finals:
+            return FinalUpload
         refusal = self._touch(upload_id)
         if refusal is not None:
             return refusal
@@ -143,8 +167,32 @@ class Reference:
         upload = self.running[upload_id]
         assert upload.offset <= offset <= len(upload.data), (upload_id, upload.offset, offset)
         upload.offset = offset
-        if offset == upload.length:
+        if offset == upload.length and not upload.is_part:
             self._complete(upload_id)
+
+    def concatenate(self, wish: Running) -> Refusal:
+        """Whether a final upload of ``wish.parts`` may begin; what is reserved for them counts."""
+        parts = [self.running.get(part) for part in wish.parts]
+        for part in parts:
+            if part is None or not part.is_whole_part or part.is_due:
+                return BadHeader
+            if (part.group, part.user) != (wish.group, wish.user):
+                return BadHeader
+        taken = sum(self.running[part].reserved for part in set(wish.parts))
+        return None if self.has_room(wish.group, len(wish.data) - taken) else QuotaExceeded
+
+    def concatenating(self, upload_id: str, wish: Running) -> None:
+        """It has begun: what its parts reserved is its own, and the rest is reserved anew."""
+        wish.reserved = len(wish.data)
+        for part in set(wish.parts):
+            if self.running[part].reserved:
+                self.running[part].reserved, self.running[part].taken_by = 0, upload_id
+        self.running[upload_id] = wish
+        self.finals.add(upload_id)
+
+    def fail(self, upload_id: str) -> None:
+        """It ended without a file."""
+        self._end(upload_id)
 
     def look(self, upload_id: str) -> Refusal:
         """Asking how far it is makes whoever writes to it let go."""
@@ -256,5 +304,9 @@ class Reference:
         files.setdefault(upload.name, File()).add(upload.data)
 
     def _end(self, upload_id: str) -> None:
+        """A final one gives back to those of its parts that are still there what they hold."""
         del self.running[upload_id]
+        for part in self.running.values():
+            if part.taken_by == upload_id:
+                part.reserved, part.taken_by = part.offset, ""
         self.over.append(upload_id)

@@ -16,7 +16,8 @@ from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from filestore.blocks.memory import MemoryStore
-from tests.model.machine import Service
+from filestore.transfer import concatenating
+from tests.model.machine_parts import Concatenating
 from tests.services.hot_path import Site, site_on
 from tests.services.postgres import PostgresService
 
@@ -27,10 +28,17 @@ PHASES: Final = tuple(Phase) if IS_LONG else (Phase.reuse, Phase.generate)
 """Making a failed history shorter takes minutes: a short run shows it as it was."""
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even small final uploads are copied in several."""
+    monkeypatch.setattr(concatenating, "BATCH", 4)
+    monkeypatch.setattr(concatenating, "PARTS", 2)
+
+
 def _run(make_site: Callable[[], Site]) -> None:
     """Plays histories, each on a site of its own."""
 
-    class Machine(Service):
+    class Machine(Concatenating):
         site = staticmethod(make_site)
 
     number = int(os.environ.get("FILESTORE_MACHINE_SEED", secrets.randbits(32)))
