@@ -255,15 +255,26 @@ class Concatenate(End):
         """As any other writer: FOR SHARE where live; for a lost one its live twin."""
         key = my.blocks[0]
         block = db.lock(BLOCKS, key, Mode.SHARE)
-        if block is None or block.state != "live":
-            twin = None if block is None else _live_with(db, block.hash)
-            if twin is None or db.lock(BLOCKS, twin, Mode.SHARE) is None:
-                db.note = f"block {key} is live no more"
-                db.rollback()
-                return db.go("fail")
-            page = tuple((at, size, twin if of == key else of) for at, size, of in my.page)
-            db.go("pin", page=page, is_single=False)
-        db.note = f"block {key} pinned"
+        if block is not None and block.state == "live":
+            db.note = f"block {key} pinned"
+            return db.go("pin" if my.blocks[1:] else "copy", blocks=my.blocks[1:])
+        twin = None if block is None else _live_with(db, block.hash)
+        if twin is None:
+            db.note = f"block {key} is live no more"
+            db.rollback()
+            return db.go("fail")
+        page = tuple((at, size, twin if of == key else of) for at, size, of in my.page)
+        db.note = f"block {twin} for block {key}"
+        db.go("pin_twin", page=page, blocks=(twin, *my.blocks[1:]), is_single=False)
+
+    def pin_twin(self, db: Db, my: Building) -> None:
+        """It was live when the statement before looked."""
+        key = my.blocks[0]
+        twin = db.lock(BLOCKS, key, Mode.SHARE) if db.rules.twins_pinned else None
+        if db.rules.twins_pinned and (twin is None or twin.state != "live"):
+            db.note = f"block {key} is live no more"
+            db.rollback()
+            return db.go("fail")
         db.go("pin" if my.blocks[1:] else "copy", blocks=my.blocks[1:])
 
     def copy(self, db: Db, my: Building) -> None:

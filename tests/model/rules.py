@@ -73,6 +73,8 @@ class Rules:
     """A batch holds the contents that it copies from, FOR SHARE where they are building."""
     copied_blocks_pinned: bool = True
     """And pins the blocks as any other writer, though its sources refer to them."""
+    twins_pinned: bool = True
+    """And of a lost block the live twin, which nothing that it copies from refers to."""
     parts_locked_when_given_back: bool = True
     """A final upload that ends gives back under the parts' locks, and only to what is open."""
     ended_finals_give_back: bool = True

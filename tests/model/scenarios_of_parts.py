@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+from tests.model.checks import DAMAGED
+from tests.model.collecting import Scrub
 from tests.model.concatenating import GROUP, Concatenate, End
 from tests.model.life import Life
+from tests.model.releasing import DropVersions
 from tests.model.rules import Rules
 from tests.model.scenarios import Programs, Scenario, Tables, live_block, make_life
 from tests.model.world import (
@@ -14,12 +17,14 @@ from tests.model.world import (
     OBJECTS,
     REFS,
     UPLOADS,
+    VERSIONS,
     Content,
     Entry,
     Group,
     Object,
     Ref,
     Upload,
+    Version,
 )
 from tests.model.writing import Append
 
@@ -33,6 +38,7 @@ def scenarios_of_parts() -> Iterator[Scenario]:
     yield Scenario("final_fenced", "revived", _final_against_its_end)
     yield Scenario("sources_held", "offset", _part_ends_meanwhile)
     yield Scenario("copied_blocks_pinned", "damage", _parts_end_in_a_batch, "sources_held")
+    yield Scenario("twins_pinned", "damage", _lost_block_of_a_part)
     yield Scenario("parts_locked_when_given_back", "quota", _final_and_part_end)
     yield Scenario("ended_finals_give_back", "unpaid", _final_and_part_end)
     yield Scenario("parts_before_groups", "deadlock", _given_back_against_taken)
@@ -135,6 +141,22 @@ def _parts_end_in_a_batch(rules: Rules, depth: int) -> Life:
     }
     if depth > 1:
         programs["expiry of f"] = End("f")
+    return make_life(rules, rows, programs, collectors=depth, scans=False)
+
+
+def _lost_block_of_a_part(rules: Rules, depth: int) -> Life:
+    """Its live twin, block 2, is of a file that is just deleted."""
+    rows = _taken(_parts(p="a"), "f", "a")
+    rows[BLOCKS] = {1: live_block("a", 1)._replace(state="lost"), 2: live_block("a", 2)}
+    rows[OBJECTS] = {1: Object(DAMAGED), 2: Object("a")}
+    rows[CONTENTS]["d"] = Content("a", "complete")
+    rows[REFS]["d", 0] = Ref(1, 2, False)
+    rows[VERSIONS] = {"v1": Version("e", "d", True)}
+    programs: Programs = {
+        "P0": Concatenate("f", ("p", "a"), may_die=True),
+        "delete": DropVersions("v1"),
+        "scrub": Scrub(may_die=depth > 1),
+    }
     return make_life(rules, rows, programs, collectors=depth, scans=False)
 
 
