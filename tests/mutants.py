@@ -272,6 +272,21 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "twins-unpinned",
+        "the live twin of a lost block is referred to without being pinned",
+        (
+            Change(
+                "filestore/meta/concatenating.py",
+                "pinned = await pins.pin_live(tx, twins.values())",
+                "pinned = set(twins.values())",
+            ),
+        ),
+        (
+            _PARTS_RACES
+            + "test_the_twin_of_a_lost_block_that_is_collected_at_that_moment_is_not_taken",
+        ),
+    ),
+    Mutant(
         "restored-believed",
         "uploads rely on what a restored database calls live",
         (

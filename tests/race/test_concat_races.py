@@ -17,21 +17,23 @@ from filestore.errors import (
     BadHeader,
     FilestoreError,
     QuotaExceeded,
+    TailLost,
     UploadGone,
     UploadTakenOver,
 )
 from filestore.meta import blocks as pins
+from filestore.meta import concatenating as copying
 from filestore.meta import uploads as upload_rows
 from filestore.meta.blocks import pin_live
 from filestore.meta.database import Tx
-from filestore.meta.tables import content_blocks, uploads
+from filestore.meta.tables import blocks, content_blocks, uploads
 from filestore.meta.uploads import Upload
 from filestore.model import Protocol, UploadPart, UploadState
 from filestore.names import parse_name
 from filestore.transfer import concatenating
 from filestore_gc.reaping import Reaper
 from tests.race.barriers import Paused, after, deadlocks, until_done_or_waiting
-from tests.services.collecting import collector_of, pass_time, start
+from tests.services.collecting import collector_of, delete, pass_time, start
 from tests.services.hot_path import (
     ACTOR,
     DOMAIN,
@@ -211,3 +213,35 @@ async def test_a_part_that_is_terminated_and_reaped_while_it_is_copied_is_copied
     await collector_of(at).run_once(grace_s=0)
     assert await at.read(done.content_id, 0, len(data)) == data
     assert await used_by(at) == (len(data), 0)
+
+
+async def test_the_twin_of_a_lost_block_that_is_collected_at_that_moment_is_not_taken(
+    at: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random_bytes(60)
+    part = await _part(at, data)
+    (lost,) = await at.all(
+        sa.select(content_blocks).where(content_blocks.c.content_id == part.building)
+    )
+    await at.change(blocks.update().where(blocks.c.id == lost.block_id).values(state="lost"))
+    await at.upload(data, "twin")
+    await at.change(  # as before that upload healed it
+        content_blocks.update()
+        .where(content_blocks.c.content_id == part.building)
+        .values(block_id=lost.block_id)
+    )
+    look = copying._twins
+
+    async def look_and_lose(tx: Tx, ids: set[int]) -> dict[int, int]:
+        found = await look(tx, ids)
+        if found:
+            await delete(at, "twin")
+            await collector_of(at).run_once(grace_s=0)
+        return found
+
+    monkeypatch.setattr(copying, "_twins", look_and_lose)
+    with pytest.raises(TailLost):
+        await at.hot.transfers.concatenate(ACTOR, _request([part], "a"))
+    assert await used_by(at) == (0, len(data))
+    await at.hot.transfers.terminate(ACTOR, part.id)
+    await collector_of(at).run_once(grace_s=0)
