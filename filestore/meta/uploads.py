@@ -269,6 +269,7 @@ def is_left_over() -> sa.ColumnElement[bool]:
     """Open partial uploads of a file that is gone again: nobody is charged for their bytes.
 
     While the file is there it is charged for them, and until then the final upload reserves them.
+    One that is done may have been terminated since, which leaves its file alone.
     """
     final = uploads.alias("final")
     is_gone = sa.exists().where(

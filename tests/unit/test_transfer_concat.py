@@ -351,6 +351,20 @@ async def test_parts_end_with_the_file_that_was_made_of_them(any_site: Site) -> 
     await at.check_references()
 
 
+async def test_parts_end_with_a_file_whose_upload_its_client_has_forgotten(at: Process) -> None:
+    """Else who terminates what is done, as clients may, holds bytes that nobody is charged for."""
+    part = await _part(at, random_bytes(3000))
+    final = await _final(at, [part])
+    await at.hot.transfers.terminate(ACTOR, final.id)
+    assert await _parts_left_over(at) == 0, "the file is charged for them"
+    await delete(at, "file")
+    assert await _parts_left_over(at) == 1
+    assert await Reaper(at.db, at.id).expire_uploads() == 1
+    with pytest.raises(UploadGone):
+        await at.hot.transfers.status(part.id)
+    assert await _quota(at) == (0, 0)
+
+
 async def _parts_left_over(at: Process) -> int:
     """How many uploads the reaper would end, by the plan that it shows."""
     return (await at.db.read(partial(gc_figures.to_reap, process_id=at.id, alone=False))).uploads
