@@ -7,7 +7,7 @@ and what was sent to the store to be removed may be sent again at any time.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from blake3 import blake3
 
+from filestore.acts.repeated import client_key
 from filestore.acts.uploads import Request
 from filestore.errors import DatabaseUnavailable, FilestoreError
 from filestore.meta import gc
@@ -176,17 +177,18 @@ class House:
         request = Request(
             wish.group, DOMAIN, wish.user, Protocol.TUS, None,
             name=parse_name(wish.name), parts=wish.parts, part=UploadPart.FINAL,
-            raw_concat="final;" + " ".join(wish.parts), idempotency_key=wish.key,
+            raw_concat="final;" + " ".join(wish.parts),
+            idempotency_key=client_key(wish.key), raw_metadata=wish.key,
             expected=ExpectedDigest(blake3=blake3(data).digest()),
         )  # fmt: skip
         actor = Actor(wish.user, None, None)
         return await self.processes[at].hot.transfers.concatenate(actor, request)
 
-    async def under_key(self, key: str) -> Upload | None:
-        """The upload that was begun under a key and has not ended without a file."""
-        query = sa.select(uploads.c.id).where(uploads.c.idempotency_key == key)
-        found = await self.ground.all(query)
-        return await self.ground.look(found[0].id) if found else None
+    async def begun_as(self, key: str, known: Collection[str]) -> Upload | None:
+        """What was begun for :meth:`concatenate` and is not ``known`` yet, however it ended."""
+        query = sa.select(uploads.c.id).where(uploads.c.raw_metadata == key)
+        found = [row.id for row in await self.ground.all(query) if row.id not in known]
+        return await self.ground.look(found[0]) if found else None
 
     async def hold(self, at: int, upload_id: str, running: Running, size: int) -> Held | None:
         """Begins an append whose first PUT is held; None when it ended without any."""

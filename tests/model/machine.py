@@ -356,7 +356,14 @@ class Service(RuleBasedStateMachine):
 
     def _reap(self, side: int) -> None:
         self.run(self.house.reap(side))
+        self._reaped()
+
+    def _reaped(self) -> None:
+        """A part whose file went on the way, too, has ended if that was seen before the end."""
         self.model.reap()
+        for part in self.model.left_over():
+            if self.run(self.house.ground.look(part)).state != "open":
+                self.model.fail(part)
 
     def _condemn(self, side: int) -> None:
         self.run(self.house.step(side, may_doom=False))
@@ -385,7 +392,7 @@ class Service(RuleBasedStateMachine):
             work = collector_of(self.process(side)).run_once(grace_s=0)
             self.run(self.house.die_in(side, work, left=left, late=is_late))
         self.run(self.house.collect(side))
-        self.model.reap()
+        self._reaped()
 
     @precondition(lambda self: self.is_collected and self.held is None)
     @rule()
@@ -423,7 +430,8 @@ class Service(RuleBasedStateMachine):
         if self.held is not None:
             self.let_go()
         self.run(self.house.converge())
-        self.model.reap()
+        self._reaped()
+        assert not self.model.left_over()
         self.counters_are_right_and_all_that_is_referred_to_reads()
         self.run(self.house.check_books([GROUP, OTHER]))
         self.run(self.house.check_audit([GROUP, OTHER]))

@@ -111,6 +111,15 @@ class Concatenating(Service):
         else:
             self._go_on(side, upload_id, wish)
 
+    @precondition(lambda self: self.model.made)
+    @rule(side=sides, pick=picks)
+    def forget_a_final(self, side: int, pick: int) -> None:
+        """Its upload is terminated when it is done: the file stays, and what holds for it."""
+        upload_id = sorted(self.model.made)[pick % len(self.model.made)]
+        if upload_id not in self.model.over:
+            self.run(self.process(side).hot.transfers.terminate(ACTOR, upload_id))
+            self.model.over.insert(0, upload_id)
+
     @property
     def parts(self) -> list[str]:
         """Partial uploads that are open; most of them are whole."""
@@ -139,7 +148,7 @@ class Concatenating(Service):
         data = b"".join(self.model.running[part].data for part in known)
         first = self.model.running[known[0]] if known else Running(GROUP, "", b"", True)
         user = first.user or str(ACTOR.user_id)
-        key = f"final:{self._keys}"
+        key = f"{self._keys}"
         return Running(first.group, name, data, True, user=user, parts=tuple(parts), key=key)
 
     def _goes_with(self, part: str, first: Running) -> bool:
@@ -156,19 +165,15 @@ class Concatenating(Service):
         if left and not self._holds(side):
             self.is_seen = False
             self.run(self.house.die_in(side, work, left=left, late=is_late))
-            found = self.run(self.house.under_key(wish.key))
-            assert found is None or refusal is None, "it must not have begun"
-            if found is not None:
-                self.model.concatenating(found.id, wish)
-                self._see(found.id)
-            return
-        if refusal is None and wish.is_doomed:
-            refusal = DigestMismatch
-        upload = self.expect(refusal, work)
-        if upload is not None:
-            self.model.concatenating(upload.id, wish)
-            self._see(upload.id)
-            assert upload.state == "done"
+        else:
+            self.expect(DigestMismatch if wish.is_doomed and refusal is None else refusal, work)
+        found = self.run(self.house.begun_as(wish.key, self.model.finals))
+        assert found is None or refusal is None, "it must not have begun"
+        assert found is not None or refusal is not None or left, "it must have begun"
+        if found is not None:
+            self.model.concatenating(found.id, wish)
+            self._see(found.id)
+            assert left or found.state != "open"
 
     def _go_on(self, side: int, upload_id: str, wish: Running) -> None:
         """It is done, unless a part has ended; also then when its bytes were there already."""

@@ -110,7 +110,8 @@ class Group:
 class Reference:
     """All groups, and all uploads that are open. ``over``: the ids of those that ended.
 
-    ``finals``: the ids of all that were put together, or began to be.
+    ``finals``: the ids of all that were put together, or began to be. ``made``: the file and the
+    number of the version that came of each.
     """
 
     def __init__(self, groups: dict[str, Group]) -> None:
@@ -118,6 +119,7 @@ class Reference:
         self.running: dict[str, Running] = {}
         self.over: list[str] = []
         self.finals: set[str] = set()
+        self.made: dict[str, tuple[File, int]] = {}
 
     def __repr__(self) -> str:
         files = sum(len(group.files) for group in self.groups.values())
@@ -184,11 +186,26 @@ class Reference:
     def concatenating(self, upload_id: str, wish: Running) -> None:
         """It has begun: what its parts reserved is its own, and the rest is reserved anew."""
         wish.reserved = len(wish.data)
+        left_over = self.left_over()
         for part in set(wish.parts):
-            if self.running[part].reserved:
+            if self.running[part].reserved or part in left_over:
                 self.running[part].reserved, self.running[part].taken_by = 0, upload_id
         self.running[upload_id] = wish
         self.finals.add(upload_id)
+
+    def left_over(self) -> set[str]:
+        """Parts of a file that is gone again: nobody is charged for their bytes."""
+        files = [id(file) for group in self.groups.values() for file in group.all_files]
+        there = {
+            final
+            for final, (file, number) in self.made.items()
+            if id(file) in files and number in file.numbers
+        }
+        return {
+            key
+            for key, part in self.running.items()
+            if part.taken_by and part.taken_by not in self.running and part.taken_by not in there
+        }
 
     def fail(self, upload_id: str) -> None:
         """It ended without a file."""
@@ -274,8 +291,12 @@ class Reference:
         return None
 
     def reap(self) -> None:
-        """What has run out goes: uploads, what is in the trash, versions that are not kept."""
-        for upload_id in [key for key, upload in self.running.items() if upload.is_due]:
+        """What has run out goes: uploads, what is in the trash, versions that are not kept.
+
+        Parts that are left over now go as well; whose file goes with this, with the next one.
+        """
+        due = [key for key, upload in self.running.items() if upload.is_due]
+        for upload_id in {*due, *self.left_over()}:
             self._end(upload_id)
         for group in self.groups.values():
             group.trash = {key: entry for key, entry in group.trash.items() if not entry.is_due}
@@ -301,7 +322,10 @@ class Reference:
     def _complete(self, upload_id: str) -> None:
         upload = self.running.pop(upload_id)
         files = self.groups[upload.group].files
-        files.setdefault(upload.name, File()).add(upload.data)
+        file = files.setdefault(upload.name, File())
+        file.add(upload.data)
+        if upload.parts:
+            self.made[upload_id] = file, file.last
 
     def _end(self, upload_id: str) -> None:
         """A final one gives back to those of its parts that are still there what they hold."""
