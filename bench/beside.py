@@ -98,7 +98,7 @@ class TimedDatabase(Database):
         vars(self).update(vars(database))
         self.figures = Figures()
 
-    async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+    async def transact(self, act: Callable[[Tx], Awaitable[T]], *, at_once: bool = False) -> T:
         asked = time.perf_counter()
         began: list[float] = []
 
@@ -106,7 +106,7 @@ class TimedDatabase(Database):
             began.append(time.perf_counter())
             return await act(tx)
 
-        result = await super().transact(timed)
+        result = await super().transact(timed, at_once=at_once)
         self.figures.waited.append(began[0] - asked)
         self.figures.held.append(time.perf_counter() - began[0])
         return result

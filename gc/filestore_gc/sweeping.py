@@ -92,7 +92,7 @@ class Sweep:
         self._keep = keep
         self._sleep = sleep
         self._clock = clock
-        self._stride = Stride(BATCH)
+        self._stride = Stride(BATCH, is_one=db.is_sqlite)
         self._lanes = asyncio.Semaphore(LANES)
         self._workers = asyncio.Semaphore(1 if db.is_sqlite else way.workers)
         self._may_doom = False
@@ -210,7 +210,7 @@ class Sweep:
             return await act(tx)
 
         async with self._lanes:
-            result = await self._db.transact(timed)
+            result = await self._db.transact(timed, at_once=True)
             self._stride.note(self._clock() - began)
             return result
 
