@@ -5,7 +5,9 @@ it does one task, given as JSON, in a process of its own, and prints what it mea
 """
 
 import asyncio
+import bisect
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -34,6 +36,7 @@ from filestore.acts.uploads import Request  # noqa: E402
 from filestore.blocks.backend import mark_name  # noqa: E402
 from filestore.blocks.memory import MemoryStore  # noqa: E402
 from filestore.blocks.port import BlockKey, Buffer, StoredObject  # noqa: E402
+from filestore.cli.serving import leave_out_what_stays  # noqa: E402
 from filestore.meta import fsck  # noqa: E402
 from filestore.meta.database import Database, Tx, open_database  # noqa: E402
 from filestore.meta.instance import find_instance  # noqa: E402
@@ -55,6 +58,8 @@ NO_LIMIT: Final = 1_000_000
 REST_S: Final = 0.02
 """Between two uploads of a stream: with none the figures are of two cores that are short."""
 BEAT_S: Final = 10.0
+AIM_S: Final = 0.05
+"""What an upload may wait for a collector."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +76,42 @@ class Task:
 
 @dataclass
 class Figures:
-    """What one kind of transactions took, in seconds."""
+    """When transactions of one kind were asked for, began and ended, in seconds."""
 
-    waited: list[float] = field(default_factory=list)
-    held: list[float] = field(default_factory=list)
+    spans: list[tuple[float, float, float]] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
         """In milliseconds: until it could begin, and from then to its end."""
-        whole = sorted(map(sum, zip(self.waited, self.held, strict=True)))
+        whole = sorted(end - asked for asked, _, end in self.spans)
         if not whole:
             return {"count": 0}
+        waited = sorted(began - asked for asked, began, _ in self.spans)
         return {
             "count": len(whole),
             "median_ms": _ms(whole[len(whole) // 2]),
             "p99_ms": _ms(whole[len(whole) * 99 // 100]),
             "max_ms": _ms(whole[-1]),
-            "max_wait_ms": _ms(max(self.waited)),
-            "max_held_ms": _ms(max(self.held)),
+            "p99_wait_ms": _ms(waited[len(waited) * 99 // 100]),
+            "max_wait_ms": _ms(waited[-1]),
+            "max_held_ms": _ms(max(end - began for _, began, end in self.spans)),
+        }
+
+    def behind(self, others: "Figures") -> dict[str, Any]:
+        """In milliseconds: what of the time until these began was taken by ``others``, of which
+        one at a time can go."""
+        ends = [end for _, _, end in others.spans]
+        parts: list[float] = []
+        for asked, began, _ in self.spans:
+            meanwhile = itertools.takewhile(
+                lambda span, until=began: span[1] < until,  # type: ignore[misc]
+                itertools.islice(others.spans, bisect.bisect_right(ends, asked), None),
+            )
+            parts.append(sum(min(end, began) - max(start, asked) for _, start, end in meanwhile))
+        parts.sort()
+        return {
+            "p99_behind_ms": _ms(parts[len(parts) * 99 // 100]),
+            "max_behind_ms": _ms(parts[-1]),
+            "behind_over_50_ms": sum(part > AIM_S for part in parts),
         }
 
 
@@ -107,8 +131,7 @@ class TimedDatabase(Database):
             return await act(tx)
 
         result = await super().transact(timed, at_once=at_once)
-        self.figures.waited.append(began[0] - asked)
-        self.figures.held.append(time.perf_counter() - began[0])
+        self.figures.spans.append((asked, began[0], time.perf_counter()))
         return result
 
 
@@ -208,6 +231,7 @@ async def uploading(task: Task, db: Database) -> AsyncIterator[Course]:
         uploads = Uploads(hot, task)
         running = asyncio.create_task(uploads.run(until))
         beat = asyncio.create_task(_beat(db, process_id))
+        leave_out_what_stays()  # as the service does
         try:
             yield course
         finally:
@@ -226,16 +250,15 @@ async def upload_for(task: Task, db: Database) -> dict[str, Any]:
     return course.said
 
 
-async def collect(task: Task, db: Database, begin: Callable[[], None]) -> dict[str, Any]:
+async def collect(task: Task, timed: TimedDatabase, begin: Callable[[], None]) -> dict[str, Any]:
     """One collection with the settings of a service, except that nothing is rationed.
 
     A small one goes before it, so that statements are compiled and pages are in memory.
     """
-    timed = TimedDatabase(db)
-    process_id = await db.transact(partial(insert_process, host="bench", pid=os.getpid()))
-    collector = make_collector(_settings(task), timed, await _marked(db), process_id)
+    process_id = await timed.transact(partial(insert_process, host="bench", pid=os.getpid()))
+    collector = make_collector(_settings(task), timed, await _marked(timed), process_id)
     await collector.run_once(grace_s=0)
-    await db.transact(_let_all_be_due)
+    await timed.transact(_let_all_be_due)
     begin()
     timed.figures = Figures()
     before, began, cpu = _peak(), time.perf_counter(), time.process_time()
@@ -342,10 +365,12 @@ async def run(task: Task) -> dict[str, Any]:
     db = await open_database(task.url)
     try:
         if "collect" in task.do:
+            collector = TimedDatabase(db)
             if "uploads" not in task.do:
-                return {"collect": await collect(task, db, _say_begin)}
+                return {"collect": await collect(task, collector, _say_begin)}
             async with uploading(task, db) as course:
-                collected = await collect(task, db, course.begin)
+                collected = await collect(task, collector, course.begin)
+            course.said |= course.timed.figures.behind(collector.figures)
             return {"collect": collected, "uploads": course.said}
         (name,) = task.do
         return {name: await {"uploads": upload_for, "fsck": check, "scrub": scrub}[name](task, db)}

@@ -38,6 +38,7 @@ BACKSTOP: Final = 16_384
 QUIET_S: Final = 0.5
 """How long a copying waits for a commit behind its view. Where none comes nobody waits for it."""
 
+_flush: Final = getattr(os, "fdatasync", os.fsync)
 _log: Final = structlog.get_logger("filestore.meta")
 
 
@@ -89,7 +90,7 @@ class Checkpoints:
         """It is tried again after as many commits; until then the WAL has everything."""
         try:
             await self._go()
-        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as err:
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as err:
             _log.warning("sqlite.not_checkpointed", error=str(err), again_after_commits=EVERY)
 
     async def _go(self) -> None:
@@ -119,4 +120,4 @@ class Checkpoints:
     def _sync(self) -> None:
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        os.fdatasync(self._fd)
+        _flush(self._fd)
