@@ -3,7 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
+
+from filestore.meta.database import Database, Tx
+
+T = TypeVar("T")
 
 TARGET_S: Final = 0.03
 """How long a transaction is to hold its locks at most: an upload that wants one of its blocks
@@ -55,12 +59,12 @@ class Stride:
     """How many blocks one transaction takes: up to ``most``, fewer where that takes long.
 
     Begins with few: a database that is cold or busy is so at once. ``is_one``: one at a time can
-    write there.
+    write there, where it is :data:`LEAST_OF_ONE`.
     """
 
-    def __init__(self, most: int, *, is_one: bool = False) -> None:
+    def __init__(self, most: int, *, is_one: bool = False, least: int = LEAST) -> None:
         self._most = most
-        self._least = min(LEAST_OF_ONE if is_one else LEAST, most)
+        self._least = min(LEAST_OF_ONE if is_one else least, most)
         self._target_s = TARGET_OF_ONE_S if is_one else TARGET_S
         self.size = self._least
 
@@ -73,3 +77,24 @@ class Stride:
             self.size = max(self._least, self.size // 2)
         elif took_s < self._target_s / 2:
             self.size = min(self._most, self.size + self.size // 4)
+
+
+async def transact_in(
+    stride: Stride,
+    db: Database,
+    act: Callable[[Tx], Awaitable[T]],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """A transaction of that many rows, for which others may have to wait. It runs at once; how
+    long it took is noted."""
+    began = clock()
+
+    async def timed(tx: Tx) -> T:
+        nonlocal began
+        began = clock()  # waiting for the turn is not holding it
+        return await act(tx)
+
+    result = await db.transact(timed, at_once=True)
+    stride.note(clock() - began)
+    return result

@@ -24,7 +24,7 @@ from filestore.meta.gc import Task
 from filestore.model import BlockState
 from filestore_gc.guards import CollectorStore, raise_epoch
 from filestore_gc.judging import Terms, Verdict, is_removable, judge
-from filestore_gc.pacing import LANES, Pace, Stride
+from filestore_gc.pacing import LANES, Pace, Stride, transact_in
 from filestore_gc.report import Alarm, Problem, Tally
 from filestore_gc.stepping import BATCH, Settled, Stepped, name_of, put_off, settle, step
 
@@ -202,17 +202,8 @@ class Sweep:
 
     async def _transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
         """A transaction that others may have to wait for; how long it took is noted."""
-        began = self._clock()
-
-        async def timed(tx: Tx) -> T:
-            nonlocal began
-            began = self._clock()  # waiting for the turn is not holding it
-            return await act(tx)
-
         async with self._lanes:
-            result = await self._db.transact(timed, at_once=True)
-            self._stride.note(self._clock() - began)
-            return result
+            return await transact_in(self._stride, self._db, act, clock=self._clock)
 
     async def _put_off(self, tasks: Sequence[Task], err: StoreError) -> None:
         self._failures += 1
