@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from filestore.meta.sqlite import checkpoint
+from filestore.meta.sqlite import Copied, checkpoint
 from filestore.meta.turns import Turns, giving_way
 
 EVERY: Final = 50
@@ -55,7 +55,7 @@ class Checkpoints:
         self._running: asyncio.Task[None] | None = None
         self._fd = -1
         self.done = 0
-        """How often the WAL was done with."""
+        """How often all of the WAL was in the file, so that it could begin anew."""
 
     def __repr__(self) -> str:
         return f"<Checkpoints, {self._commits} commits since one, {self.done} done>"
@@ -96,8 +96,8 @@ class Checkpoints:
     async def _go(self) -> None:
         if await self._copy_apart() >= LONG:
             await self._copy_apart()  # what came during the sync: its own is short
-            await self._copy()
-            self.done += 1
+            rest = await self._copy()
+            self.done += rest.copied == rest.pages
 
     async def _copy_apart(self) -> int:
         """Copies and syncs what is in the WAL by now; how many pages are in it. Only for copying
@@ -108,11 +108,11 @@ class Checkpoints:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET_S):
                     await self._committed.wait()
-            pages = await self._copy()
+            there = await self._copy()
         await asyncio.to_thread(self._sync)
-        return pages
+        return there.pages
 
-    async def _copy(self) -> int:
+    async def _copy(self) -> Copied:
         with giving_way():
             async with self._turns.turn(), self._writer.connect() as connection:
                 return await checkpoint(connection)

@@ -11,6 +11,7 @@ times as long as SQLite works on it.
 
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 from sqlite3 import Connection, Cursor, connect
 from typing import Any, Final, Self, TypeVar, cast
@@ -48,8 +49,16 @@ async def run_at_once(
     return await driver.run(act)
 
 
-async def checkpoint(connection: AsyncConnection) -> int:
-    """Copies from the WAL what no reader keeps it from; how many pages are in there."""
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How many pages the WAL has, and how many of them are in the file."""
+
+    pages: int
+    copied: int
+
+
+async def checkpoint(connection: AsyncConnection) -> Copied:
+    """Copies from the WAL what no reader keeps it from."""
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, _OneHopConnection)
     return await driver.checkpoint()
@@ -65,10 +74,10 @@ class _OneHopConnection(aiosqlite.Connection):
         run = contextvars.copy_context().run
         return cast(T, await self._execute(run, self._run, act))  # type: ignore[no-untyped-call]
 
-    async def checkpoint(self) -> int:
+    async def checkpoint(self) -> Copied:
         act = partial(self._conn.execute, "PRAGMA wal_checkpoint(PASSIVE)")
-        _, pages, _ = await self._execute(lambda: act().fetchone())  # type: ignore[no-untyped-call]
-        return int(pages)
+        _, pages, copied = await self._execute(lambda: act().fetchone())  # type: ignore[no-untyped-call]
+        return Copied(pages, copied)
 
     def _run(self, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         if self._engine is None:

@@ -77,6 +77,19 @@ async def test_the_pages_get_into_the_file_without_it(
     assert _count(path) == 1000
 
 
+async def test_beside_a_view_that_is_older_sqlite_leaves_the_end_and_so_the_sync(
+    db: Database,
+) -> None:
+    """SQLite syncs the file only where it has copied the WAL to its end."""
+    async with db._reader.connect() as view:
+        await view.execute(sa.select(domains))
+        await _write(db, range(1))
+        some = await _of(db)._copy()
+        assert some.copied < some.pages
+    rest = await _of(db)._copy()
+    assert rest.copied == rest.pages == some.pages
+
+
 async def test_it_goes_on_where_nobody_writes_any_more(db: Database) -> None:
     await _write(db, range(6))
     async with asyncio.timeout(20):
@@ -97,7 +110,7 @@ async def test_one_under_way_holds_up_neither_the_end_nor_a_writer(
 async def test_one_that_fails_is_said_and_done_again(
     db: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(_connection: object) -> int:
+    async def full(_connection: object) -> sqlite.Copied:
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(checkpoints, "checkpoint", full)
