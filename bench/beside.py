@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,12 @@ from bench.filling import (  # noqa: E402
     file_bytes,
     upload_group,
 )
+from bench.timing import Figures, TimedDatabase  # noqa: E402
 from filestore.acts.uploads import Request  # noqa: E402
 from filestore.blocks.backend import mark_name  # noqa: E402
 from filestore.blocks.memory import MemoryStore  # noqa: E402
 from filestore.blocks.port import BlockKey, Buffer, StoredObject  # noqa: E402
+from filestore.cli.serving import leave_out_what_stays  # noqa: E402
 from filestore.meta import fsck  # noqa: E402
 from filestore.meta.database import Database, Tx, open_database  # noqa: E402
 from filestore.meta.instance import find_instance  # noqa: E402
@@ -67,49 +69,6 @@ class Task:
     files: tuple[int, int] = (0, 0)
     streams: int = 0
     seconds: float = 0
-
-
-@dataclass
-class Figures:
-    """What one kind of transactions took, in seconds."""
-
-    waited: list[float] = field(default_factory=list)
-    held: list[float] = field(default_factory=list)
-
-    def report(self) -> dict[str, Any]:
-        """In milliseconds: until it could begin, and from then to its end."""
-        whole = sorted(map(sum, zip(self.waited, self.held, strict=True)))
-        if not whole:
-            return {"count": 0}
-        return {
-            "count": len(whole),
-            "median_ms": _ms(whole[len(whole) // 2]),
-            "p99_ms": _ms(whole[len(whole) * 99 // 100]),
-            "max_ms": _ms(whole[-1]),
-            "max_wait_ms": _ms(max(self.waited)),
-            "max_held_ms": _ms(max(self.held)),
-        }
-
-
-class TimedDatabase(Database):
-    """Another view of an open database, which times the transactions that go through it."""
-
-    def __init__(self, database: Database) -> None:
-        vars(self).update(vars(database))
-        self.figures = Figures()
-
-    async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
-        asked = time.perf_counter()
-        began: list[float] = []
-
-        async def timed(tx: Tx) -> T:
-            began.append(time.perf_counter())
-            return await act(tx)
-
-        result = await super().transact(timed)
-        self.figures.waited.append(began[0] - asked)
-        self.figures.held.append(time.perf_counter() - began[0])
-        return result
 
 
 class NullStore(MemoryStore):
@@ -208,6 +167,7 @@ async def uploading(task: Task, db: Database) -> AsyncIterator[Course]:
         uploads = Uploads(hot, task)
         running = asyncio.create_task(uploads.run(until))
         beat = asyncio.create_task(_beat(db, process_id))
+        leave_out_what_stays()  # as the service does
         try:
             yield course
         finally:
@@ -226,16 +186,15 @@ async def upload_for(task: Task, db: Database) -> dict[str, Any]:
     return course.said
 
 
-async def collect(task: Task, db: Database, begin: Callable[[], None]) -> dict[str, Any]:
+async def collect(task: Task, timed: TimedDatabase, begin: Callable[[], None]) -> dict[str, Any]:
     """One collection with the settings of a service, except that nothing is rationed.
 
     A small one goes before it, so that statements are compiled and pages are in memory.
     """
-    timed = TimedDatabase(db)
-    process_id = await db.transact(partial(insert_process, host="bench", pid=os.getpid()))
-    collector = make_collector(_settings(task), timed, await _marked(db), process_id)
+    process_id = await timed.transact(partial(insert_process, host="bench", pid=os.getpid()))
+    collector = make_collector(_settings(task), timed, await _marked(timed), process_id)
     await collector.run_once(grace_s=0)
-    await db.transact(_let_all_be_due)
+    await timed.transact(_let_all_be_due)
     begin()
     timed.figures = Figures()
     before, began, cpu = _peak(), time.perf_counter(), time.process_time()
@@ -333,19 +292,17 @@ def _peak() -> float:
     return round(int(line.split()[1]) / 1024, 1)
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
-
-
 async def run(task: Task) -> dict[str, Any]:
     """Everything that the task names, and what each said."""
     db = await open_database(task.url)
     try:
         if "collect" in task.do:
+            collector = TimedDatabase(db)
             if "uploads" not in task.do:
-                return {"collect": await collect(task, db, _say_begin)}
+                return {"collect": await collect(task, collector, _say_begin)}
             async with uploading(task, db) as course:
-                collected = await collect(task, db, course.begin)
+                collected = await collect(task, collector, course.begin)
+            course.said |= course.timed.figures.behind(collector.figures)
             return {"collect": collected, "uploads": course.said}
         (name,) = task.do
         return {name: await {"uploads": upload_for, "fsck": check, "scrub": scrub}[name](task, db)}

@@ -191,9 +191,9 @@ def _show(result: dict[str, Any]) -> None:
     print(f"seed {result['seed']}, {result['uploads']} streams, load {result['load']}")
     print(
         "database   blocks    orphans  blocks/s  memory MiB   collector's  uploads' transactions:"
-        " median, p99, max ms   wait for a lock\n"
+        " median, p99, max ms   longest wait for a lock\n"
         "                              (kept)    (before)     longest tx   alone          "
-        "       beside               alone  beside"
+        "       beside               alone  beside  for the collector"
     )
     for row in result["databases"]:
         for one in row["rounds"]:
@@ -210,7 +210,8 @@ def _show(result: dict[str, Any]) -> None:
 
 def _show_round(row: dict[str, Any], one: dict[str, Any]) -> None:
     memory, alone, with_it = one["collect"]["memory_mib"], one["alone"], one["beside"]
-    key = "max_lock_ms" if row["database"] == "postgres" else "max_wait_ms"
+    is_one = row["database"] == "sqlite"  # one at a time writes
+    key = "max_wait_ms" if is_one else "max_lock_ms"
     rates = [
         f"{said.get('median_ms', 0):5} {said.get('p99_ms', 0):6} {said.get('max_ms', 0):6}"
         for said in (alone, with_it)
@@ -220,6 +221,7 @@ def _show_round(row: dict[str, Any], one: dict[str, Any]) -> None:
         f" ({one['kept']})  {memory['peak']} ({memory['before']}) "
         f" {one['collect']['max_held_ms']:8}     {rates[0]}   {rates[1]}"
         f"   {alone.get(key, 0):6} {with_it.get(key, 0):6}"
+        f" {with_it.get('max_behind_ms', 0) if is_one else with_it.get(key, 0):6}"
     )
 
 

@@ -32,9 +32,9 @@ import sqlalchemy as sa
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.beside import TimedDatabase  # noqa: E402
 from bench.clients import stream  # noqa: E402
 from bench.ingest import GROUP, MIB, _folder, _running, _settle, _size  # noqa: E402
+from bench.timing import TimedDatabase  # noqa: E402
 from filestore.acts.uploads import Request  # noqa: E402
 from filestore.blocks.memory import MemoryStore  # noqa: E402
 from filestore.ids import new_generation  # noqa: E402

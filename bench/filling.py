@@ -94,6 +94,7 @@ class Filling:
         yield "instance", ["id", "store_id", "epoch", "created_at"], iter([mark])
         yield "blocks", _BLOCK_COLUMNS, self._blocks()
         yield "groups", _GROUP_COLUMNS, self._groups()
+        yield "member_accounts", ["group_id", "user_id", "used"], self._accounts()
         yield "entries", _ENTRY_COLUMNS, self._entries()
         yield "contents", _CONTENT_COLUMNS, self._contents()
         yield "content_blocks", _REFERENCE_COLUMNS, self._references()
@@ -129,18 +130,27 @@ class Filling:
             yield (block_id, DOMAIN, hash, generation, *shape, old, old, checked)
 
     def _groups(self) -> Iterator[Row]:
-        used = [0] * _GROUPS
-        counts = [0] * _GROUPS
-        for number in range(self._shape.versions):
-            used[number % _GROUPS] += self._size(number)
-            counts[number % _GROUPS] += 1
-        for group, (size, count) in enumerate(zip(used, counts, strict=True)):
-            yield self._group(_id("grp", group), size, count)
+        for group, size, count in self._taken():
+            yield self._group(group, size, count)
         for stream in range(STREAMS):
             yield self._group(upload_group(stream), 0, 0)
 
     def _group(self, group: str, used: int, count: int) -> Row:
-        return (group, group, group, DOMAIN, QUOTA, used, count, 30 * 86_400, self._now - _AGE_US)
+        names = (group, group, group, DOMAIN, QUOTA)
+        return (*names, used, count, count, 30 * 86_400, self._now - _AGE_US)
+
+    def _accounts(self) -> Iterator[Row]:
+        for group, size, _ in self._taken():
+            yield (group, USER, size)
+
+    def _taken(self) -> Iterator[tuple[str, int, int]]:
+        """(group, bytes, files): all of it is of one member."""
+        used, counts = [0] * _GROUPS, [0] * _GROUPS
+        for number in range(self._shape.versions):
+            used[number % _GROUPS] += self._size(number)
+            counts[number % _GROUPS] += 1
+        for group, (size, count) in enumerate(zip(used, counts, strict=True)):
+            yield _id("grp", group), size, count
 
     def _entries(self) -> Iterator[Row]:
         old = self._now - _AGE_US
@@ -312,7 +322,8 @@ _BLOCK_COLUMNS: Final = [
     *("created_at", "state_at", "checked_at"),
 ]
 _GROUP_COLUMNS: Final = [
-    *("id", "name", "name_key", "domain_id", "quota_limit", "used", "journal_seq"),
+    *("id", "name", "name_key", "domain_id", "quota_limit", "used", "files"),
+    "journal_seq",
     *("trash_retention_s", "created_at"),
 ]
 _ENTRY_COLUMNS: Final = [

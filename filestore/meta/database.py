@@ -22,11 +22,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState
 
 from filestore.errors import BadSetting, CannotStart, DatabaseUnavailable
-from filestore.meta.sqlite import connect_in_one_hop
+from filestore.meta.checkpoints import BACKSTOP, Checkpoints
+from filestore.meta.sqlite import BEGIN, connect_in_one_hop, run_at_once
 from filestore.meta.tables import metadata
+from filestore.meta.turns import Turns
 
 T = TypeVar("T")
 Tx = AsyncConnection
@@ -65,7 +67,10 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._lock_file = lock
-        self._turn = asyncio.Lock() if lock is not None else None
+        self._turns = None if lock is None else Turns()
+        self._checkpoints = (
+            None if self._turns is None else Checkpoints(writer, reader, self._turns)
+        )
 
     def __repr__(self) -> str:
         return f"<Database {self._writer.url.render_as_string(hide_password=True)}>"
@@ -74,10 +79,14 @@ class Database:
     def is_sqlite(self) -> bool:
         return self._lock_file is not None
 
-    async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+    async def transact(self, act: Callable[[Tx], Awaitable[T]], *, at_once: bool = False) -> T:
         """What ``act`` returns, committed. All or nothing; durable when this returns.
 
         When this is cancelled, its outcome is unknown: on SQLite it goes on to its end.
+
+        ``at_once``: ``act`` awaits nothing but statements of its transaction, and touches nothing
+        that others change meanwhile. Then SQLite runs it whole in its thread, and the turn to
+        write is held only while it works.
 
         ``act`` may run several times: on a deadlock or a serialization failure the whole
         transaction begins again, so it must change nothing but the database.
@@ -88,10 +97,7 @@ class Database:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                if self._turn is None:
-                    return await self._attempt(act)
-                async with self._turn:
-                    return await _to_its_end(self._attempt(act))
+                return await self._try(act, at_once=at_once)
             except IntegrityError:
                 raise
             except LateRefusal as refusal:
@@ -122,15 +128,33 @@ class Database:
 
     async def close(self) -> None:
         """Closes every connection and lets go of the lock file."""
+        if self._checkpoints is not None:
+            await self._checkpoints.end()
         await self._reader.dispose()
         if self._writer is not self._reader:
-            await self._writer.dispose()
+            await self._writer.dispose()  # the last connection: what the WAL has goes into the file
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._lock_file is not None:
             self._lock_file.release()
+
+    async def _try(self, act: Callable[[Tx], Awaitable[T]], *, at_once: bool) -> T:
+        if self._turns is None or self._checkpoints is None:
+            return await self._attempt(act)
+        async with self._turns.turn():
+            result = await _to_its_end(
+                self._attempt_at_once(act) if at_once else self._attempt(act)
+            )
+        self._checkpoints.note()
+        return result
 
     async def _attempt(self, act: Callable[[Tx], Awaitable[T]]) -> T:
         async with self._writer.begin() as tx:
             return await act(tx)
+
+    async def _attempt_at_once(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+        async with self._writer.connect() as connection:
+            return await run_at_once(connection, act)
 
 
 async def _to_its_end(attempt: Coroutine[Any, Any, T]) -> T:
@@ -204,6 +228,7 @@ def _open_sqlite(url: URL) -> Database:
         poolclass=AsyncAdaptedQueuePool,
         pool_size=1,
         max_overflow=0,
+        pool_reset_on_return=None,
         connect_args=_CONNECT,
     )
     reader = create_async_engine(
@@ -217,7 +242,7 @@ def _open_sqlite(url: URL) -> Database:
         max_overflow=0,
         connect_args=_CONNECT,
     )
-    _set_up_sqlite(writer, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
+    _set_up_sqlite(writer, begin=BEGIN, pragmas=_WRITER_PRAGMAS)
     _set_up_sqlite(reader, begin="BEGIN", pragmas=("PRAGMA query_only = ON",))
     return Database(writer, reader, lock)
 
@@ -228,6 +253,7 @@ _WRITER_PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
+    f"PRAGMA wal_autocheckpoint = {BACKSTOP}",
 )
 
 
@@ -249,6 +275,12 @@ def _set_up_sqlite(engine: AsyncEngine, *, begin: str, pragmas: tuple[str, ...])
     @event.listens_for(engine.sync_engine, "invalidate")
     def _break_off(connection: Any, _record: object, _error: object) -> None:
         with contextlib.suppress(sqlite3.Error):  # it is broken: there is nothing to end
+            connection.rollback()
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def _end(connection: Any, _record: object, state: PoolResetState) -> None:
+        """Without a hop to the thread where there is nothing to end, as behind each commit."""
+        if state.asyncio_safe and connection.driver_connection.in_transaction:
             connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")

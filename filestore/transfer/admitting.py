@@ -93,7 +93,7 @@ class Admitting:
         wishes = [one.wish for one in some]
         act = partial(begin_all, wishes=wishes, params=self._params, limits=self._limits)
         try:
-            outcomes = await self._db.transact(act)
+            outcomes = await self._db.transact(act, at_once=True)
         except DatabaseUnavailable as err:
             for one in some:
                 _settle(one, err)

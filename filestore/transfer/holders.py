@@ -24,12 +24,13 @@ class Turn:
         self.epoch: int | None = None
         """What it holds the upload under, as soon as it does."""
         self._leave: Callable[[], None] | None = None
+        self._clock = loop.time
         self._until = loop.time() + wait_s
 
     @property
     def left_s(self) -> float:
         """How long it may still wait for others, in this process or elsewhere."""
-        return max(0.0, self._until - asyncio.get_running_loop().time())
+        return max(0.0, self._until - self._clock())
 
     def on_ask(self, leave: Callable[[], None]) -> None:
         """Says how to stop early; called at once if somebody asked already."""

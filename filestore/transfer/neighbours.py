@@ -60,7 +60,7 @@ class Neighbours:
             while True:
                 freed.clear()
                 attempt = partial(self._if_free, upload_id, turn, act)
-                is_free, answer = await self._db.transact(attempt)
+                is_free, answer = await self._db.transact(attempt, at_once=True)
                 if is_free:
                     assert answer is not None
                     return answer[0]

@@ -198,7 +198,8 @@ class Placer:
                 process_id=self._process_id,
                 news=news,
                 deadline_s=self._deadline_s,
-            )
+            ),
+            at_once=True,
         )
         return dict(zip(flights, ids, strict=True))
 

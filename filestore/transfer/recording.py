@@ -131,7 +131,7 @@ class Recorder:
             for _ in range(_ATTEMPTS):
                 try:
                     act = partial(self._act, upload, batch, placement, lost, finish)
-                    healable = await self._db.transact(act)
+                    healable = await self._db.transact(act, at_once=True)
                     reached("record.committed")
                     break
                 except IntegrityError as err:

@@ -68,12 +68,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """``is_over``: the upload takes no more bytes, and its epoch is what it was."""
+    """``is_over``: the upload takes no more bytes, and its epoch is what it was. ``is_digest_new``:
+    it is expected to have a digest of which nobody knew until now."""
 
     upload: Upload
     tail: list[tuple[int, int]]
     params: ChunkerParams
     is_over: bool = False
+    is_digest_new: bool = False
 
 
 class Transfers:
@@ -317,6 +319,8 @@ class Transfers:
         act = partial(self._take_over, actor, piece)
         claim = await self.neighbours.claim(upload_id, turn, act)
         turn.epoch = claim.upload.epoch
+        if claim.is_digest_new:
+            self._engine.digests.forget(upload_id)  # they may lack the kind that is asked for
         return claim
 
     async def _take_over(self, actor: Actor, piece: Piece, tx: Tx, upload: Upload) -> _Claim:
@@ -336,11 +340,12 @@ class Transfers:
             upload = await uploads.lock(tx, upload.id)
         if piece.length is not None:
             upload = replace(upload, length=piece.length)
-        if piece.expected and piece.expected != upload.expected:
+        is_new = bool(piece.expected) and piece.expected != upload.expected
+        if is_new:
             upload = replace(upload, expected=await acts.expect(tx, upload, piece.expected))
-            self._engine.digests.forget(upload.id)  # they may lack the kind that is asked for
         tail = await contents.provisional_rows(tx, upload.building)
-        return _Claim(upload, tail, await contents.chunker_params(tx, upload.building))
+        params = await contents.chunker_params(tx, upload.building)
+        return _Claim(upload, tail, params, is_digest_new=is_new)
 
     async def _raise_epoch(self, tx: Tx, upload: Upload, *, holder_id: str | None) -> None:
         staged = await contents.remove_rows(tx, upload.building, start=upload.offset)
@@ -383,7 +388,7 @@ class Transfers:
         """Says that nobody holds it. If that fails, the next request raises the epoch instead."""
         act = partial(uploads.let_go, upload_id=upload.id, epoch=upload.epoch)
         with contextlib.suppress(DatabaseUnavailable):
-            await self._engine.db.transact(act)
+            await self._engine.db.transact(act, at_once=True)
 
 
 def _present(upload: Upload) -> Upload:

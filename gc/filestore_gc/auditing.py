@@ -23,6 +23,7 @@ from filestore.meta import audit_sums, gc_figures
 from filestore.meta.database import Database
 from filestore.meta.groups import find_group
 from filestore.meta.log import audit
+from filestore.meta.turns import in_background
 from filestore.model import SYSTEM, Actor
 from filestore.quota.auditing import Audited, audit_account
 from filestore.settings import Settings
@@ -130,6 +131,7 @@ class Auditor:
                 _log.exception("audit.crashed")  # a defect, which must not end it for ever
             await self._sleep(pause)
 
+    @in_background
     async def _run(
         self, wish: Wish, actor: Actor, progress: Progress, turn: Turn | None = None
     ) -> AuditReport:

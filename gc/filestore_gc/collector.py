@@ -21,6 +21,7 @@ from filestore.errors import FilestoreError, Json, StoreError
 from filestore.meta import gc_figures, leases
 from filestore.meta.database import Database, Tx
 from filestore.meta.log import audit, emit
+from filestore.meta.turns import in_background
 from filestore.model import SYSTEM, Actor
 from filestore.settings import Settings
 from filestore_gc.guards import CollectorStore, find_refusal, raise_epoch
@@ -168,6 +169,7 @@ class Collector:
         wanted = self._tuning.grace_s if grace_s is None else grace_s
         return Terms(wanted * SECOND_US, is_override=grace_s is not None)
 
+    @in_background
     async def _run(self, turn: Turn, order: _Order) -> Report:
         self._runs += 1
         started_at = await self._db.read(gc_figures.clock)

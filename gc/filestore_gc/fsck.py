@@ -24,6 +24,7 @@ from filestore.blocks.port import (
 from filestore.errors import StoreError
 from filestore.meta import gc_figures
 from filestore.meta.database import Database
+from filestore.meta.turns import in_background
 from filestore.model import BlockState
 from filestore_gc.fsck_objects import PAGE as OBJECT_PAGE
 from filestore_gc.fsck_objects import ObjectCheck
@@ -84,6 +85,7 @@ class Fsck:
         self._page = page
         self._progress = progress
 
+    @in_background
     async def check(self) -> FsckReport:
         """What is wrong now. Changes nothing; costs a listing of the store and a walk over the
         rows, in short statements, and memory for what it finds. May be cancelled anywhere.

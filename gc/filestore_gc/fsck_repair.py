@@ -20,6 +20,7 @@ from filestore.meta import contents, fsck, fsck_sums, healing, instance
 from filestore.meta.blocks import enqueue
 from filestore.meta.database import Database, Tx
 from filestore.meta.log import audit, emit
+from filestore.meta.turns import in_background
 from filestore.model import SYSTEM, Actor, ContentState
 from filestore_gc.fsck_objects import read_shape
 from filestore_gc.fsck_plan import Act, Action, Left, Plan, batches
@@ -79,6 +80,7 @@ class Repair:
         self._keep_s = 0
         self.result = Repaired()
 
+    @in_background
     async def apply(self, plan: Plan, actor: Actor = SYSTEM) -> Repaired:
         """Takes the plan's steps in their order; stops where the store stops answering.
 

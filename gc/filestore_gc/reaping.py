@@ -23,12 +23,14 @@ from filestore.meta.database import Database, Tx
 from filestore.meta.tables import now_us
 from filestore.meta.temporary import TemporaryVersion
 from filestore.model import SYSTEM, UploadState
+from filestore_gc.pacing import Stride, transact_in
 from filestore_gc.report import Reaped
 
 BATCH: Final = 100
 """Blocks, uploads or entries that are looked at together."""
 RELEASE_BATCH: Final = 1000
-"""References removed in one transaction: some milliseconds, whatever the size of the file."""
+"""References removed in one transaction at most: some milliseconds on PostgreSQL, whatever the size
+of the file. On SQLite, with millions of blocks, it would keep all others from writing for 60 ms."""
 
 
 FORGET_BATCH: Final = 1000
@@ -155,9 +157,10 @@ class Reaper:
         """Removes references of contents that nobody wants; how many contents and references."""
         done, removed, after = 0, 0, 0
         page = partial(gc_reaper.deleting_contents, limit=BATCH)
+        stride = self._stride(RELEASE_BATCH)
         while found := await self.db.read(partial(page, after=after)):
             for after in found:
-                count = await self._release(after)
+                count = await self._release(after, stride)
                 removed += count
                 done += 1
         return done, removed
@@ -195,11 +198,13 @@ class Reaper:
             if kept_s is None:
                 continue
             before = now_us() - sa.literal(kept_s * 1_000_000, sa.BigInteger)
-            act = partial(forget, before=before, limit=FORGET_BATCH)
-            count = FORGET_BATCH
-            while count == FORGET_BATCH:
+            stride = self._stride(FORGET_BATCH)
+            count = size = 1
+            while count == size:
                 await self.keep()
-                count = await self.db.transact(act)
+                size = stride.size
+                act = partial(forget, before=before, limit=size)
+                count = await transact_in(stride, self.db, act)
                 done += count
         return done
 
@@ -213,16 +218,20 @@ class Reaper:
             done, freed = done + count, freed + size
         return done, freed
 
-    async def _release(self, content_id: int) -> int:
+    async def _release(self, content_id: int, stride: Stride) -> int:
         removed = 0
-        act = partial(gc_reaper.release_batch, content_id=content_id, limit=RELEASE_BATCH)
         is_more = True
         while is_more:
             await self.keep()
-            batch = await self.db.transact(act)
+            act = partial(gc_reaper.release_batch, content_id=content_id, limit=stride.size)
+            batch = await transact_in(stride, self.db, act)
             reached("reap.released")
             removed, is_more = removed + batch.references, batch.is_more
         return removed
+
+    def _stride(self, most: int) -> Stride:
+        """On PostgreSQL all at once: nobody waits for what is being released or forgotten."""
+        return Stride(most, is_one=True) if self.db.is_sqlite else Stride(most, least=most)
 
 
 async def _expire(tx: Tx, upload_id: str) -> bool:

@@ -24,6 +24,7 @@ from filestore.meta.affected import Affected
 from filestore.meta.database import Database, Tx
 from filestore.meta.healing import KnownBlock
 from filestore.meta.log import audit, emit
+from filestore.meta.turns import in_background
 from filestore.model import MIB, SYSTEM, Actor, format_instant
 from filestore.settings import Settings
 from filestore_gc import wording
@@ -180,6 +181,7 @@ class Scrub:
         await self._db.transact(partial(record, actor=actor, report=report))
         return report
 
+    @in_background
     async def look(self) -> ScrubReport:
         """Reads every block that was live at the start once, and what was lost.
 

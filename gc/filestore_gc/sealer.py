@@ -20,6 +20,7 @@ from filestore.blocks.port import StoreMarks
 from filestore.errors import FilestoreError
 from filestore.meta import journal
 from filestore.meta.database import Database
+from filestore.meta.turns import in_background
 from filestore.quota.sealing import Gap, Unreadable, mark_seals, seal_next
 from filestore.settings import Settings
 from filestore_gc.lease import Lease, TakenOver, Turn
@@ -95,6 +96,7 @@ class Sealer:
                 rest_s = self._interval_s
             await self._sleep(rest_s)
 
+    @in_background
     async def _work(self, turn: Turn, *, older_than_us: int) -> int:
         due = partial(journal.due, rows=self._rows, older_than_us=older_than_us, limit=GROUPS)
         made = 0

@@ -24,7 +24,7 @@ from filestore.meta.gc import Task
 from filestore.model import BlockState
 from filestore_gc.guards import CollectorStore, raise_epoch
 from filestore_gc.judging import Terms, Verdict, is_removable, judge
-from filestore_gc.pacing import LANES, Pace, Stride
+from filestore_gc.pacing import LANES, Pace, Stride, transact_in
 from filestore_gc.report import Alarm, Problem, Tally
 from filestore_gc.stepping import BATCH, Settled, Stepped, name_of, put_off, settle, step
 
@@ -92,7 +92,7 @@ class Sweep:
         self._keep = keep
         self._sleep = sleep
         self._clock = clock
-        self._stride = Stride(BATCH)
+        self._stride = Stride(BATCH, is_one=db.is_sqlite)
         self._lanes = asyncio.Semaphore(LANES)
         self._workers = asyncio.Semaphore(1 if db.is_sqlite else way.workers)
         self._may_doom = False
@@ -202,17 +202,8 @@ class Sweep:
 
     async def _transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
         """A transaction that others may have to wait for; how long it took is noted."""
-        began = self._clock()
-
-        async def timed(tx: Tx) -> T:
-            nonlocal began
-            began = self._clock()  # waiting for the turn is not holding it
-            return await act(tx)
-
         async with self._lanes:
-            result = await self._db.transact(timed)
-            self._stride.note(self._clock() - began)
-            return result
+            return await transact_in(self._stride, self._db, act, clock=self._clock)
 
     async def _put_off(self, tasks: Sequence[Task], err: StoreError) -> None:
         self._failures += 1

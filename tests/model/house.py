@@ -79,7 +79,7 @@ class Mortal(Database):
         self.is_late = False
         self.is_dead = False
 
-    async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+    async def transact(self, act: Callable[[Tx], Awaitable[T]], *, at_once: bool = False) -> T:
         self._check()
 
         async def mortal(tx: Tx) -> T:
@@ -91,7 +91,7 @@ class Mortal(Database):
             return found
 
         with self._at_work():
-            found = await super().transact(mortal)
+            found = await super().transact(mortal, at_once=at_once)
         if self.left is not None and _counts.get():
             self.left -= 1
             self.is_dead = self.is_dead or self.left == 0

@@ -40,10 +40,10 @@ class Doomed(Database):
         self.__dict__.update(inner.__dict__)
         self.left = nth
 
-    async def transact(self, act: Callable[[Tx], Awaitable[T]]) -> T:
+    async def transact(self, act: Callable[[Tx], Awaitable[T]], *, at_once: bool = False) -> T:
         if self.left <= 0:
             raise Crash
-        result = await super().transact(act)
+        result = await super().transact(act, at_once=at_once)
         self.left -= 1
         if self.left == 0:
             raise Crash

@@ -11,7 +11,7 @@ from filestore.meta.processes import SILENCE_S, end_process
 from filestore.model import KIB
 from filestore_gc import Result, running_collector
 from filestore_gc.lease import NAME, Lease, TakenOver
-from filestore_gc.pacing import LEAST, TARGET_S, Pace, Stride
+from filestore_gc.pacing import LEAST, LEAST_OF_ONE, TARGET_OF_ONE_S, TARGET_S, Pace, Stride
 from tests.contract.faulty import Fault, Kind
 from tests.services.collecting import (
     collector_of,
@@ -193,6 +193,18 @@ def test_a_transaction_takes_fewer_blocks_where_it_is_slow_and_more_where_it_is_
     for _ in range(5):
         stride.note(1.0)
     assert stride.size == LEAST, "no less: what takes long is the number of statements"
+
+
+def test_where_one_at_a_time_can_write_a_transaction_is_shorter() -> None:
+    assert TARGET_OF_ONE_S < TARGET_S and LEAST_OF_ONE < LEAST
+    stride = Stride(100, is_one=True)
+    assert stride.size == LEAST_OF_ONE
+    for _ in range(20):
+        stride.note(TARGET_OF_ONE_S / 10)
+    assert stride.size == 100
+    for size in (50, 25, LEAST_OF_ONE, LEAST_OF_ONE):
+        stride.note(TARGET_S * 0.9)  # not too long for others
+        assert stride.size == size
 
 
 def test_a_stride_is_never_more_than_asked_for() -> None:

@@ -205,10 +205,10 @@ async def test_many_at_one_door_go_in_together_and_each_hears_of_its_own(at: Pro
     commits = 0
     real = at.db.transact
 
-    async def counting(act: Any) -> Any:
+    async def counting(act: Any, *, at_once: bool = False) -> Any:
         nonlocal commits
         commits += 1
-        return await real(act)
+        return await real(act, at_once=at_once)
 
     at.db.transact = counting  # type: ignore[method-assign]
     tries = [at.begin(1, f"f{number}") for number in range(40)]

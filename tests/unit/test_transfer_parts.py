@@ -210,7 +210,7 @@ async def test_creations_that_wait_while_the_database_is_away_are_asked_once_tog
 ) -> None:
     asked = 0
 
-    async def away(act: object) -> None:
+    async def away(act: object, *, at_once: bool = False) -> None:
         nonlocal asked
         asked += 1
         raise DatabaseUnavailable(retry_after_s=5)

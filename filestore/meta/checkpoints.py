@@ -1,0 +1,123 @@
+"""Bringing what SQLite has written into its file, so that hardly anybody waits for the disk.
+
+A checkpoint copies pages from the WAL into the file, and syncs that. SQLite would do it inside of
+a commit, and syncing a thousand pages from all over a large file takes from 20 ms to seconds: for
+so long nobody could write. So it goes in pieces here:
+
+1. A reader keeps its view of the database. What is copied meanwhile ends where that begins, so
+   the WAL is not done with, and SQLite leaves the file unsynced: it goes by memory.
+2. The file is synced in a thread of ours, while others write.
+3. When the WAL is long, 1 and 2 are done once more, for what has come meanwhile, and then the
+   little that is left is copied and synced; so SQLite begins the WAL anew.
+
+If SQLite did not leave out the sync, 1 would take longer; nothing that is durable rests on that.
+All of it is done by the one connection that writes: before 3.51.3 a checkpoint by another one
+beside it may damage the WAL (sqlite.org/wal.html, "The WAL-reset bug").
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from filestore.meta.sqlite import Copied, checkpoint
+from filestore.meta.turns import Turns, giving_way
+
+EVERY: Final = 50
+"""Commits from one copying to the next: of ten to a hundred pages each, so some thousand pages,
+which take some milliseconds."""
+LONG: Final = 4000
+"""Pages in the WAL, 16 MB, from which on it is to begin anew."""
+BACKSTOP: Final = 16_384
+"""Pages in the WAL, 64 MiB, from which on SQLite does it by itself in a commit after all."""
+QUIET_S: Final = 0.5
+"""How long a copying waits for a commit behind its view. Where none comes nobody waits for it."""
+
+_flush: Final = getattr(os, "fdatasync", os.fsync)
+_log: Final = structlog.get_logger("filestore.meta")
+
+
+class Checkpoints:
+    """Those of one SQLite file. :meth:`note` is told of each commit."""
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, turns: Turns) -> None:
+        self._path = str(writer.url.database)
+        self._writer = writer
+        self._reader = reader
+        self._turns = turns
+        self._commits = 0
+        self._committed = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._fd = -1
+        self.done = 0
+        """How often all of the WAL was in the file, so that it could begin anew."""
+
+    def __repr__(self) -> str:
+        return f"<Checkpoints, {self._commits} commits since one, {self.done} done>"
+
+    def note(self) -> None:
+        """There was a commit. Begins a checkpoint in the background when it is time for one."""
+        self._commits += 1
+        self._committed.set()
+        if self._commits >= EVERY and (self._running is None or self._running.done()):
+            self._commits = 0
+            self._running = asyncio.create_task(self._run())
+
+    async def settled(self) -> None:
+        """Returns when no checkpoint is under way."""
+        if self._running is not None:
+            await asyncio.wait((self._running,))
+
+    async def end(self) -> None:
+        """Breaks off what is under way. The WAL keeps what is not copied."""
+        if self._running is not None:
+            self._running.cancel()
+            await self.settled()
+
+    def close(self) -> None:
+        """Called when all connections are closed: closing any descriptor of a file lets go of
+        all locks that SQLite has on it in this process."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    async def _run(self) -> None:
+        """It is tried again after as many commits; until then the WAL has everything."""
+        try:
+            await self._go()
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as err:
+            _log.warning("sqlite.not_checkpointed", error=str(err), again_after_commits=EVERY)
+
+    async def _go(self) -> None:
+        if await self._copy_apart() >= LONG:
+            await self._copy_apart()  # what came during the sync: its own is short
+            rest = await self._copy()
+            self.done += rest.copied == rest.pages
+
+    async def _copy_apart(self) -> int:
+        """Copies and syncs what is in the WAL by now; how many pages are in it. Only for copying
+        it takes a turn to write."""
+        async with self._reader.connect() as view:
+            await view.execute(sa.text("SELECT count(*) FROM instance"))
+            self._committed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await self._committed.wait()
+            there = await self._copy()
+        await asyncio.to_thread(self._sync)
+        return there.pages
+
+    async def _copy(self) -> Copied:
+        with giving_way():
+            async with self._turns.turn(), self._writer.connect() as connection:
+                return await checkpoint(connection)
+
+    def _sync(self) -> None:
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        _flush(self._fd)

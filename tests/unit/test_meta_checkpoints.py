@@ -1,0 +1,144 @@
+"""SQLite's WAL goes into the file beside the writers, begins anew, and loses nothing."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import structlog.testing
+
+from filestore.meta import checkpoints, sqlite
+from filestore.meta.checkpoints import BACKSTOP, EVERY, Checkpoints
+from filestore.meta.database import Database, Tx, open_database
+from filestore.meta.tables import domains
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "filestore.sqlite3"
+
+
+@pytest.fixture
+async def db(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    monkeypatch.setattr(checkpoints, "EVERY", 5)
+    monkeypatch.setattr(checkpoints, "LONG", 40)
+    monkeypatch.setattr(checkpoints, "QUIET_S", 0.01)
+    opened = await open_database(f"sqlite+aiosqlite:///{path}")
+    yield opened
+    await opened.close()
+
+
+def _of(db: Database) -> Checkpoints:
+    assert db._checkpoints is not None
+    return db._checkpoints
+
+
+async def _write_until_done(db: Database, times: int, first: int = 0) -> int:
+    """Writes until the WAL has been copied to its end so often; the number of the next commit."""
+    while _of(db).done < times:
+        await _write(db, range(first, first + 10))
+        first += 10
+    return first
+
+
+async def _write(db: Database, numbers: range) -> None:
+    for number in numbers:
+        rows = [{"id": f"{number}-{row}"} for row in range(10)]
+        await db.transact(lambda tx, rows=rows: tx.execute(domains.insert(), rows))  # type: ignore[misc]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _times_begun(wal: Path) -> int:
+    """How often it began anew. Source: sqlite.org/fileformat2.html, section 4.1."""
+    return int.from_bytes(wal.read_bytes()[12:16], "big")
+
+
+def _count(path: Path) -> int:
+    """Of the rows, by a connection of its own; the file must be whole."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    (count,) = connection.execute("SELECT count(*) FROM domains").fetchone()
+    connection.close()
+    return int(count)
+
+
+async def test_the_wal_begins_anew_while_there_is_writing(db: Database, path: Path) -> None:
+    commits = await _write_until_done(db, 3)
+    await _of(db).settled()
+    await _write(db, range(commits, commits + 1))
+    assert _times_begun(path.with_name(path.name + "-wal")) >= 2
+    assert _count(path) == (commits + 1) * 10
+
+
+async def test_the_pages_get_into_the_file_without_it(
+    db: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LONG", BACKSTOP)
+    before = _size(path)
+    await _write(db, range(100))
+    await _of(db).settled()
+    assert _of(db).done == 0
+    assert _size(path) > before
+    assert _count(path) == 1000
+
+
+async def test_beside_a_view_that_is_older_sqlite_leaves_the_end_and_so_the_sync(
+    db: Database,
+) -> None:
+    """SQLite syncs the file only where it has copied the WAL to its end."""
+    async with db._reader.connect() as view:
+        await view.execute(sa.select(domains))
+        await _write(db, range(1))
+        some = await _of(db)._copy()
+        assert some.copied < some.pages
+    rest = await _of(db)._copy()
+    assert rest.copied == rest.pages == some.pages
+
+
+async def test_it_goes_on_where_nobody_writes_any_more(db: Database) -> None:
+    await _write(db, range(6))
+    async with asyncio.timeout(20):
+        await _of(db).settled()
+
+
+async def test_one_under_way_holds_up_neither_the_end_nor_a_writer(
+    db: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "QUIET_S", 3600)
+    await _write(db, range(5))  # the last of them begins one, which waits for the next commit
+    async with asyncio.timeout(20):
+        await db.transact(lambda tx: tx.execute(domains.insert().values(id="more")))
+        await db.close()
+    assert _count(path) == 51
+
+
+async def test_one_that_fails_is_said_and_done_again(
+    db: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_connection: object) -> sqlite.Copied:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(checkpoints, "checkpoint", full)
+    with structlog.testing.capture_logs() as logs:
+        await _write(db, range(20))
+        await _of(db).settled()
+    assert {log["event"] for log in logs} == {"sqlite.not_checkpointed"}
+    monkeypatch.setattr(checkpoints, "checkpoint", sqlite.checkpoint)
+    commits = await _write_until_done(db, 1, first=20)
+    assert _count(path) == commits * 10
+
+
+async def test_sqlite_itself_does_it_in_a_commit_only_as_a_last_resort(path: Path) -> None:
+    db = await open_database(f"sqlite+aiosqlite:///{path}")
+
+    async def limit(tx: Tx) -> int:
+        return int(await tx.scalar(sa.text("PRAGMA wal_autocheckpoint")) or 0)
+
+    assert await db.transact(limit) == BACKSTOP
+    assert EVERY * 100 < BACKSTOP, "some rounds of a hundred pages a commit come first"
+    await db.close()
