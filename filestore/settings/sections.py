@@ -108,6 +108,13 @@ class Server(Section):
         le=100_000,
         why="some 100 MiB if all send at once; each takes one of the process's open files",
     )
+    start_s: float = setting(
+        120.0,
+        "Time in seconds within which each of several workers is ready, or is killed and replaced.",
+        ge=5,
+        le=3600,
+        why="a migration and patience with a store fit; one that hangs does not hold its place",
+    )
     shutdown_s: float = setting(
         10.0,
         "Time in seconds within which the service ends when it is told to; requests flush in 80 %"

@@ -26,13 +26,13 @@ START_S = 60
 
 
 @asynccontextmanager
-async def _running(*flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _running(*flags: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
     path = os.pathsep.join(str(ROOT / part) for part in ("", "chunker", "gc"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "filestore", "serve", *flags),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **environ},
     )
     try:
         yield process
@@ -261,15 +261,55 @@ async def test_a_worker_that_is_told_to_stop_ends_in_order_and_is_replaced(
     assert b"worker.died" not in logs
 
 
-async def _next_listening(process: asyncio.subprocess.Process) -> int:
-    """Reads the log up to the next worker that takes requests; its pid."""
+@pytest.mark.e2e
+async def test_a_replacement_that_hangs_while_it_starts_is_killed_and_replaced(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    flags = ("--data", str(tmp_path), "--listen", "127.0.0.1:0", "--database", postgres_url)
+    async with _running(*flags, "--workers", "2", FILESTORE_SERVER__START_S="40") as parent:
+        await _first_line(parent)
+        pids = {await _next_listening(parent) for _ in range(2)}
+        os.kill(min(pids), signal.SIGKILL)
+        hung = await _newcomer(parent, pids)
+        os.kill(hung, signal.SIGSTOP)
+        assert (await _next_event(parent, "worker.hangs"))["pid"] == hung
+        assert await _next_listening(parent) not in {*pids, hung}
+        parent.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(parent.communicate(), 30)
+    assert parent.returncode == 0
+
+
+async def _newcomer(parent: asyncio.subprocess.Process, known: set[int]) -> int:
+    """A worker that is just being started."""
+    async with asyncio.timeout(START_S):
+        while not (found := _workers(parent.pid) - known):  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0)
+    return found.pop()
+
+
+def _workers(parent: int) -> set[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {
+        int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    }
+
+
+async def _next_event(process: asyncio.subprocess.Process, event: str) -> dict[str, object]:
+    """Reads the log up to the next entry of this kind."""
     assert process.stderr is not None
     while True:
         line = await asyncio.wait_for(process.stderr.readline(), START_S)
         assert line, "the log ended"
-        entry = json.loads(line)
-        if entry["event"] == "service.listening":
-            return int(entry["pid"])
+        entry: dict[str, object] = json.loads(line)
+        if entry["event"] == event:
+            return entry
+
+
+async def _next_listening(process: asyncio.subprocess.Process) -> int:
+    """Reads the log up to the next worker that takes requests; its pid."""
+    pid = (await _next_event(process, "service.listening"))["pid"]
+    assert isinstance(pid, int)
+    return pid
 
 
 async def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:

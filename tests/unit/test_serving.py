@@ -1,25 +1,14 @@
 """What a server process asks of the system before it opens anything."""
 
-import errno
-import os
 import resource
 import socket
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 import pytest
 
+from filestore.cli.crew import LONGEST_PAUSE_S, STEADY_S, Pauses
 from filestore.cli.serving import allow_open_files, refuse_if_taken
-from filestore.cli.workers import (
-    LONGEST_PAUSE_S,
-    STEADY_S,
-    Pauses,
-    _Gone,
-    _replace_the_dead,
-    _Worker,
-)
 from filestore.errors import CannotStart
-from filestore.settings import Server, load
+from filestore.settings import Server
 
 
 @pytest.fixture
@@ -69,23 +58,3 @@ def test_a_worker_that_does_not_last_is_replaced_later_each_time() -> None:
     assert pauses.after(STEADY_S, was_told=False) == 0
     assert pauses.after(1, was_told=False) == 0.5
     assert pauses.after(1, was_told=True) == 0
-
-
-def test_a_worker_that_cannot_be_started_again_now_is_tried_later_and_ends_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told, tell = os.pipe()
-
-    def refused(_process: SpawnProcess) -> None:
-        os.write(tell, b"x")  # so that it ends here
-        raise BlockingIOError(errno.EAGAIN, "no process left")
-
-    monkeypatch.setattr(SpawnProcess, "start", refused)
-    places: list[_Worker | _Gone] = [_Gone(0.0)]
-    settings = load(environ={}, flags={"data": tmp_path})
-    with socket.socket() as sock:
-        _replace_the_dead(places, settings, sock, told)
-    (place,) = places
-    assert isinstance(place, _Gone) and place.due > 0
-    os.close(told)
-    os.close(tell)
