@@ -8,7 +8,6 @@ Both are changed here, on the one seam where aiohttp makes connections.
 import asyncio
 import contextlib
 import fcntl
-import re
 import struct
 import termios
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from typing import Any, Final
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from filestore.errors import Busy, FilestoreError
+from filestore.errors import Busy
 from filestore.http.cors import Cors
-from filestore.http.middleware import TUS_RESUMABLE
+from filestore.http.early import END_OF_HEAD, Head, early_problem, turned_away
 from filestore.http.override import overriding
-from filestore.http.problems import from_aiohttp, problem_response
+from filestore.http.problems import from_aiohttp
 from filestore.http.unreadable import from_parser
 from filestore.ids import new_id
 from filestore.model import KIB
@@ -53,8 +52,6 @@ WRITE_SIZE: Final = 64 * KIB
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 CORS: Final = web.AppKey("cors", Cors)
-
-_ORIGIN: Final = re.compile(rb"(?:^|\n)origin:[ \t]*([!-~]+)[ \t]*\r", re.IGNORECASE)
 
 
 def set_window(
@@ -103,6 +100,7 @@ class Connection(RequestHandler):
         "_head",
         "_header_timer",
         "_is_counted",
+        "_is_turned_away",
         "_limits",
         "_metrics",
         "_unsent",
@@ -128,6 +126,7 @@ class Connection(RequestHandler):
         self._wire: asyncio.Transport | None = None
         self._unsent = 0
         self._is_counted = False
+        self._is_turned_away = False
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -189,21 +188,35 @@ class Connection(RequestHandler):
             self._wire.abort()
 
     def _turn_away(self, transport: asyncio.Transport) -> None:
-        """Answers that there is no room. What the client sends is read and dropped for a moment:
-        closing at once would reset the connection, and the answer could be lost."""
+        """Answers that there is no room, where pages may ask as soon as it is known whose."""
         self._force_close = True
+        self._is_turned_away = True
         if self._metrics is not None:
             self._metrics.connections_refused.inc()
+        set_window(transport, READ_BUFFER)
+        if self._cors is not None and self._cors.is_on:
+            self._header_timer = self._loop.call_later(LINGER_S, self._refuse, transport)
+        else:
+            self._refuse(transport)
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        """What the client sends afterwards is read and dropped for a moment: closing at once
+        would reset the connection, and the answer could be lost."""
+        if self._write_timer is not None or transport.is_closing():
+            return
         error = Busy(limit=self._limits.connections, retry_after_s=BUSY_RETRY_S)
-        response = _problem(error, new_id("req"))
-        assert isinstance(response.body, bytes)
-        lines = [f"HTTP/1.1 {response.status} {response.reason}"]
-        response.headers["Content-Length"] = str(len(response.body))
-        response.headers["Connection"] = "close"
-        lines += [f"{name}: {value}" for name, value in response.headers.items()]
-        transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + response.body)
+        transport.write(turned_away(error, Head(self._head), self._cors))
         transport.write_eof()
+        self._head = b""
         self._write_timer = self._loop.call_later(LINGER_S, transport.abort)
+
+    def _hear_out(self, data: bytes) -> None:
+        """Takes what a client sends for whom there is no room: its head, or as much of it as
+        says who asks."""
+        if self._write_timer is None and self._wire is not None:
+            self._head += data
+            if END_OF_HEAD in self._head or len(self._head) >= READ_BUFFER:
+                self._refuse(self._wire)
 
     def data_received(self, data: bytes) -> None:
         """Parses; tells the handler that reads a body when its chunks are not well-formed.
@@ -211,6 +224,9 @@ class Connection(RequestHandler):
         aiohttp only queues the error as the next request: the handler would wait for bytes that
         cannot come until its time is out.
         """
+        if self._is_turned_away:
+            self._hear_out(data)
+            return
         head = self._head + data if self._current_request is None else b""
         super().data_received(data)
         request = self._current_request
@@ -248,21 +264,11 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionResetError("the answer was begun and cannot be finished")
         request_id = new_id("req")
-        response = _problem(from_parser(status, exc, self._head, request_id=request_id), request_id)
-        if self._cors is not None and (found := _ORIGIN.search(self._head)):
-            response.headers.update(self._cors.headers(found[1].decode("ascii")))
+        error = from_parser(status, exc, self._head, request_id=request_id)
+        head = Head(self._head) if self._head else Head.of(request)
+        response = early_problem(error, head, self._cors, request_id=request_id)
         response.force_close()
         return response
-
-
-def _problem(error: FilestoreError, request_id: str) -> web.Response:
-    """An answer outside of the application, so nothing else puts on it what all answers have."""
-    response = problem_response(error, request_id=request_id)
-    response.headers["X-Request-ID"] = request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Tus-Resumable"] = TUS_RESUMABLE
-    response.headers["Server"] = "filestore"
-    return response
 
 
 class _Server(web.Server):
@@ -277,16 +283,17 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
+        cors = self.app.get(CORS)
         return _Server(
-            _complete(plain.request_handler),
+            _complete(plain.request_handler, cors),
             request_factory=overriding(plain.request_factory),
             handler_cancellation=plain.handler_cancellation,
             loop=asyncio.get_running_loop(),
-            **{**plain._kwargs, "metrics": self.app.get(METRICS), "cors": self.app.get(CORS)},
+            **{**plain._kwargs, "metrics": self.app.get(METRICS), "cors": cors},
         )
 
 
-def _complete(answer: Any) -> Any:
+def _complete(answer: Any, cors: Cors | None) -> Any:
     """Turns into documents the few refusals that aiohttp makes around all middlewares."""
 
     async def complete(request: web.Request) -> web.StreamResponse:
@@ -295,7 +302,7 @@ def _complete(answer: Any) -> Any:
         except web.HTTPException as err:
             if err.status < 400:
                 raise
-            return _problem(from_aiohttp(err, request), new_id("req"))
+            return early_problem(from_aiohttp(err, request), Head.of(request), cors)
         return response
 
     return complete

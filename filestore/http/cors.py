@@ -7,7 +7,7 @@ would not have with curl. A preflight carries no token and is answered without o
 Source: the Fetch standard, sections 3.3 (CORS protocol) and 3.3.3 (its headers); tus 1.0.0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -54,25 +54,38 @@ class Cors:
     def __repr__(self) -> str:
         return f"<Cors for {len(self._origins)} origins>"
 
-    def is_preflight(self, request: web.BaseRequest) -> bool:
+    @property
+    def is_on(self) -> bool:
+        """Whether any page of another origin is told anything."""
+        return bool(self._origins)
+
+    def is_preflight(self, method: str, headers: Mapping[str, str]) -> bool:
         """Whether a browser asks for an allowed page what it may send."""
-        asks = "Access-Control-Request-Method" in request.headers
-        return request.method == "OPTIONS" and asks and self._allowed(_origin(request)) is not None
+        asks = "Access-Control-Request-Method" in headers
+        return method == "OPTIONS" and asks and self._allowed(headers.get("Origin")) is not None
 
     def answers(self, request: web.Request) -> bool:
         """Whether it is a preflight for an address that has no answer to OPTIONS itself."""
-        return self.is_preflight(request) and not UPLOAD_PATH.match(request.rel_url.raw_path)
+        is_preflight = self.is_preflight(request.method, request.headers)
+        return is_preflight and not UPLOAD_PATH.match(request.rel_url.raw_path)
 
     async def stamp(self, request: web.Request, response: web.StreamResponse) -> None:
         """Puts on an answer, just before it is sent, what browsers need to show it to a page."""
-        if not self._origins:
-            return
-        headers = self.headers(_origin(request))
-        if "Vary" in headers and "Vary" in response.headers:
-            headers["Vary"] = f"{response.headers['Vary']}, Origin"
-        response.headers.update(headers)
-        if self.is_preflight(request):
-            response.headers.update(self._preflight)
+        self.put(request.method, request.headers, response.headers)
+
+    def put(
+        self, method: str, asked: Mapping[str, str], answered: MutableMapping[str, str]
+    ) -> None:
+        """Adds to an answer's headers what belongs to a request with these; again is harmless."""
+        headers = self.headers(asked.get("Origin"))
+        vary = answered.get("Vary", "Origin")
+        if "Vary" in headers and "Origin" not in vary:
+            headers["Vary"] = f"{vary}, Origin"
+        elif "Vary" in headers:
+            headers["Vary"] = vary
+        answered.update(headers)
+        if self.is_preflight(method, asked):
+            answered.update(self._preflight)
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """What an answer to a page of this origin carries; None: to nobody's page."""
@@ -88,10 +101,6 @@ class Cors:
         if "*" in self._origins:
             return "*"
         return origin if origin in self._origins else None
-
-
-def _origin(request: web.BaseRequest) -> str | None:
-    return request.headers.get("Origin")
 
 
 def _listed(first: Sequence[str], more: set[str]) -> str:

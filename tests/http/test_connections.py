@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from filestore.app import Service, listening
+from filestore.app import Service, listening, make_service
 from filestore.http.call import Call
 from filestore.settings import Settings, load
 from tests.http.api import PROBLEM, RawConnection
@@ -126,3 +126,65 @@ async def test_a_connection_too_many_is_told_so_and_there_is_room_again_afterwar
         async with RawConnection(url) as raw:
             await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await raw.head())[0] == 200
+
+
+PAGE = "https://app.example.org"
+
+
+@asynccontextmanager
+async def _crowded(tmp_path: Path, origins: str) -> AsyncIterator[str]:
+    """A service with one connection, which is taken."""
+    flags = {"data": tmp_path / "data", "listen": "127.0.0.1:0", "server.shutdown_s": 1}
+    flags |= {"server.max_connections": 1}
+    flags |= {"server.cors_origins": origins} if origins else {}
+    async with make_service(load(environ={}, flags=flags)) as service:
+        async with listening(service) as url, RawConnection(url) as first:
+            await first.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await first.head())[0] == 200
+            yield url
+
+
+@pytest.mark.parametrize(
+    ("origins", "asking", "allowed"),
+    [(PAGE, PAGE, PAGE), ("*", PAGE, "*"), (PAGE, "https://evil.example", None), ("", PAGE, None)],
+)
+async def test_a_page_that_may_ask_can_read_that_there_is_no_room(
+    tmp_path: Path, origins: str, asking: str, allowed: str | None
+) -> None:
+    async with _crowded(tmp_path, origins) as url, RawConnection(url) as raw:
+        await raw.send(b"PATCH /api/v1/uploads/x HTTP/1.1\r\nHost: x\r\nOrig")
+        await raw.send(f"in: {asking}\r\nContent-Length: 9\r\n\r\n".encode())
+        status, headers = await raw.head()
+        document = json.loads(await raw.body(headers))
+        assert await raw.reader.read() == b""
+    assert (status, document["type"][-5:]) == (503, ":busy")
+    assert headers.get("access-control-allow-origin") == allowed
+    shown = headers.get("access-control-expose-headers", "")
+    assert ("Retry-After" in shown) == (allowed is not None)
+    vary = ["Accept-Language", *(["Origin"] if origins == PAGE else [])]
+    assert headers["vary"] == ", ".join(vary)
+
+
+async def test_a_preflight_without_room_is_answered_so_that_the_page_gets_to_the_503(
+    tmp_path: Path,
+) -> None:
+    async with _crowded(tmp_path, PAGE) as url, RawConnection(url) as raw:
+        lines = ["OPTIONS /api/v1/uploads/x HTTP/1.1", "Host: x", f"Origin: {PAGE}"]
+        lines += ["Access-Control-Request-Method: PATCH", "", ""]
+        await raw.send("\r\n".join(lines).encode())
+        status, headers = await raw.head()
+        assert await raw.reader.read() == b""
+    assert (status, headers["connection"]) == (204, "close")
+    assert headers["access-control-allow-origin"] == PAGE
+    assert "PATCH" in headers["access-control-allow-methods"]
+
+
+async def test_who_is_silent_without_room_is_told_so_all_the_same(tmp_path: Path) -> None:
+    async with _crowded(tmp_path, PAGE) as url, RawConnection(url) as raw:
+        assert (await raw.head())[0] == 503
+
+
+async def test_a_head_without_end_is_not_kept_without_room(tmp_path: Path) -> None:
+    async with _crowded(tmp_path, PAGE) as url, RawConnection(url) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 200_000)
+        assert (await raw.head())[0] == 503
