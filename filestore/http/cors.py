@@ -77,13 +77,11 @@ class Cors:
         self, method: str, asked: Mapping[str, str], answered: MutableMapping[str, str]
     ) -> None:
         """Adds to an answer's headers what belongs to a request with these; again is harmless."""
-        headers = self.headers(asked.get("Origin"))
+        added = self.headers(asked.get("Origin"))
         vary = answered.get("Vary", "Origin")
-        if "Vary" in headers and "Origin" not in vary:
-            headers["Vary"] = f"{vary}, Origin"
-        elif "Vary" in headers:
-            headers["Vary"] = vary
-        answered.update(headers)
+        if "Vary" in added:
+            added["Vary"] = vary if "Origin" in vary else f"{vary}, Origin"
+        answered.update(added)
         if self.is_preflight(method, asked):
             answered.update(self._preflight)
 

@@ -105,6 +105,11 @@ HEADERS: Final[dict[str, Header]] = {
         " it is what the file must have (422); answers have the BLAKE3 once it is known.",
         _TEXT,
     ),
+    "Want-Repr-Digest": Header(
+        "Whatever it says, the answer that a file was written has Repr-Digest with all digests of"
+        " it that are known.",
+        _TEXT,
+    ),
     "ETag": Header("Names the bytes of this version; of equal ones the bytes are equal.", _TEXT),
     "Last-Modified": Header("When this version was made.", _TEXT),
     "Content-Range": Header("Which bytes of how many these are.", _TEXT),

@@ -91,7 +91,10 @@ async def _options(_: Call) -> web.Response:
     return no_content()
 
 
-_CREATION: Final = (VERSION_FIELD, "Upload-Complete", "Upload-Length", "Content-Digest")
+_CREATION: Final = (
+    *(VERSION_FIELD, "Upload-Complete", "Upload-Length", "Content-Digest"),
+    "Want-Repr-Digest",
+)
 _ANSWERED: Final = ("Upload-Complete", "Upload-Offset", "Upload-Limit")
 
 _SPEAKERS: Final[dict[tuple[str, str], tuple[_Spoken, tuple[str, ...]]]] = {

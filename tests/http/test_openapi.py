@@ -1,13 +1,18 @@
 """The OpenAPI document is whole, valid, and says of every route what the service does."""
 
+import ast
 import re
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import jsonschema
 from aiohttp import web
 
+from filestore import http
 from filestore.app import Service
 from filestore.http.application import all_routes
+from filestore.http.described import HEADERS
 from filestore.http.openapi import operation_id
 from filestore.settings import Settings
 from tests.http.api import Api
@@ -208,3 +213,69 @@ def _closed(schemas: dict[str, Any]) -> dict[str, Any]:
         name: {**schema, "additionalProperties": False} if "properties" in schema else schema
         for name, schema in schemas.items()
     }
+
+
+EVERYWHERE: Final = {
+    "Authorization": "the security scheme says it",
+    "Content-Type": "the body's media type says it",
+    "Accept": "the answers' media types say it",
+    "Accept-Language": "refusals come in the language that is asked for",
+    **dict.fromkeys(("Host", "Origin", "Expect", "Trailer", "Content-Encoding"), "plain HTTP"),
+    "Access-Control-Request-Method": "browsers send it by themselves",
+    "Forwarded": "proxies send it",
+    "Content-Range": "it is refused",
+    "X-Request-ID": "any request may have it",
+    "X-HTTP-Method-Override": "it is another method's request",
+}
+"""Headers that are read of whatever request, so that no operation has them as parameters."""
+
+
+def test_every_header_that_is_read_is_described_and_named_by_a_route() -> None:
+    """Found in the source: what is asked of the headers of a request, by ``get``, ``getall`` or
+    ``in``, or handed on with them."""
+    read = {name: path.name for path in _sources() for name in _read_in(path)}
+    assert {"Range", "If-Match", "Upload-Concat", "Want-Repr-Digest", "Content-Digest"} <= set(read)
+    routes = all_routes(Settings())
+    named = {name for route in routes for name in (*route.required_headers, *route.headers)}
+    unnamed = {name: where for name, where in read.items() if name not in {*named, *EVERYWHERE}}
+    assert not unnamed, "no route names these headers"
+    assert named <= set(HEADERS)
+
+
+def _sources() -> list[Path]:
+    return sorted(Path(http.__file__).parent.glob("*.py"))
+
+
+def _read_in(path: Path) -> set[str]:
+    module = import_module(f"filestore.http.{path.stem}") if path.stem != "__init__" else http
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        asked: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            if method in ("get", "getall") and _is_headers(node.func.value):  # type: ignore[attr-defined]
+                asked = node.args[:1]
+            elif any(map(_is_headers, node.args)) or ast.unparse(node.func) == "_joined":
+                asked = node.args
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In):
+            asked = [node.left] if _is_headers(node.comparators[0]) else []
+        values = (_value(part, module) for part in asked)
+        found |= {value for value in values if isinstance(value, str) and _NAME.fullmatch(value)}
+    return found
+
+
+_NAME: Final = re.compile(r"[A-Z][A-Za-z]*(-[A-Z][A-Za-z]*)*")
+
+
+def _is_headers(node: ast.expr) -> bool:
+    text = ast.unparse(node)
+    return text.endswith("headers") and not text.startswith("response")
+
+
+def _value(node: ast.expr, module: object) -> object:
+    if isinstance(node, ast.Constant):
+        return node.value
+    found: object = module
+    for part in ast.unparse(node).split("."):
+        found = getattr(found, part, None)
+    return found
