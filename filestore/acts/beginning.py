@@ -198,6 +198,7 @@ def row_of(new: New, content_id: int) -> dict[str, object]:
         "part": request.part,
         "raw_concat": request.raw_concat,
         "idempotency_key": request.idempotency_key,
+        "is_deferred": request.length is None,
         "pool_id": None if new.account_id == request.group_id else new.account_id,
     }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from filestore.acts.places import shown_path
 from filestore.errors import IdempotencyMismatch, Json
 from filestore.meta.uploads import Upload
+from filestore.model import UploadPart
 
 if TYPE_CHECKING:
     from filestore.acts.uploads import Request
@@ -43,12 +44,14 @@ def is_implied(key: str) -> bool:
 def check_same(found: Upload, request: "Request") -> None:
     """Lets go on what asks for the upload that its key began.
 
-    A length that the client says now may have been said later than at the creation, and one that
-    it does not say yet may have been.
+    A creation that left the length open leaves it open again, also when it was said meanwhile.
+    A final upload has the length of its parts, whether that is said or not.
 
     :raises IdempotencyMismatch: something differs; names the first such thing.
     """
     name = found.id if request.name is None else request.name.given
+    is_final = request.part is UploadPart.FINAL
+    defers = found.is_deferred if is_final else request.length is None
     pairs: tuple[tuple[str, Json, Json], ...] = (
         ("group", request.group_id, found.group_id),
         ("protocol", request.protocol, found.protocol),
@@ -56,6 +59,7 @@ def check_same(found: Upload, request: "Request") -> None:
         ("Upload-Metadata", request.raw_metadata, found.raw_metadata),
         ("folder", shown_path(request.folder), found.folder),
         ("name", name, found.name),
+        ("Upload-Defer-Length", int(defers), int(found.is_deferred)),
         ("length", found.length if request.length is None else request.length, found.length),
     )
     for field, got, expected in pairs:

@@ -467,6 +467,7 @@ uploads = table(
     Column("part", String(8), one_of("part", UploadPart, "part")),
     Column("raw_concat", Text),
     Column("idempotency_key", Text),
+    Column("is_deferred", Boolean, nullable=False, server_default=text("false")),
     Column("wanted_epoch", BigInteger),
     Column("taken_by", String(40)),
     one_of("protocol", Protocol, "protocol"),

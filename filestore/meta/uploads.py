@@ -56,6 +56,7 @@ class Upload:
     part: UploadPart | None
     raw_concat: str | None
     idempotency_key: str | None
+    is_deferred: bool
     now: int
     domain_id: str | None
     reserved_files: int
@@ -122,6 +123,7 @@ def _upload(row: Any) -> Upload:
         part=None if row.part is None else UploadPart(row.part),
         raw_concat=row.raw_concat,
         idempotency_key=row.idempotency_key,
+        is_deferred=row.is_deferred,
         now=row.now,
         domain_id=row.domain_id,
         reserved_files=row.reserved_files,
