@@ -1,4 +1,4 @@
-"""Who may go on with an upload, and who may end it, as things stand now.
+"""Who may go on with an upload, complete it, and end it, as things stand now.
 
 An upload's address names no group, so its group is looked up first. Who may not see the group
 cannot tell the upload from one that does not exist.
@@ -11,6 +11,7 @@ from filestore.meta import uploads
 from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
 from filestore.model import Principal, Protocol, Role, Scope
+from filestore.quota import ledger
 
 _WRITE = Need(role=Role.MEMBER, scope=Scope.WRITE)
 _MANAGE = Need(role=Role.MANAGER, scope=Scope.MANAGE)
@@ -46,6 +47,21 @@ async def upload_to_end(tx: Tx, principal: Principal, upload_id: str) -> Upload:
     need = _WRITE if upload.user_id == principal.user_id else _MANAGE
     await group_access(tx, principal, upload.group_id, need)
     return upload
+
+
+async def check_still_writes(tx: Tx, principal: Principal, group_id: str) -> None:
+    """Lets an upload complete whose client may still write to its group.
+
+    It takes the group's row first, as whoever changes a membership does: one of them is first.
+
+    :raises NotFound: the caller is no member any more.
+    :raises Forbidden: a member who may not write any more.
+    """
+    await ledger.lock(tx, group_id)
+    try:
+        await group_access(tx, principal, group_id, _WRITE)
+    except NotFound as err:
+        raise NotFound(what="upload") from err
 
 
 async def _visible(tx: Tx, principal: Principal, upload_id: str) -> Upload:

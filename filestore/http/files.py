@@ -13,6 +13,7 @@ from filestore.errors import BadHeader, BadName, Forbidden, NotFound
 from filestore.failpoints import reached
 from filestore.http.body import RequestBody
 from filestore.http.call import Call, Query, no_content, reply
+from filestore.http.completing import rights_again
 from filestore.http.conditions import Conditions, Validators
 from filestore.http.described import WRITING
 from filestore.http.digests import HEADER as REPR_DIGEST
@@ -56,7 +57,9 @@ async def _put(call: Call) -> web.Response:
         expected=parse_expected(headers.get(REPR_DIGEST)),
         guard=guard(call.group.id, path, Conditions.of(headers), write=False),
     )
-    return await answer_written(call, await call.services.transfers.put(call.actor, request, body))
+    again = rights_again(call, request.group_id, request.guard)
+    upload = await call.services.transfers.put(call.actor, request, body, guard=again)
+    return await answer_written(call, upload)
 
 
 async def answer_written(call: Call, upload: Upload) -> web.Response:
@@ -192,8 +195,8 @@ ROUTES = (
         summary="Store a file whole: a new one, or a new version",
         request=OCTETS,
         responses={200: TreeItem, 201: TreeItem, 204: None},
-        headers=("Repr-Digest", *_WRITE_CONDITIONS),
-        answer_headers=("ETag",),
+        headers=("Repr-Digest", WANTED, *_WRITE_CONDITIONS),
+        answer_headers=("ETag", "Repr-Digest"),
         refuses=(*WRITING, 412, 415),
     ),
     Route(

@@ -31,9 +31,9 @@ from filestore.errors import (
     UploadGone,
 )
 from filestore.http import disposition, files
-from filestore.http.auth import admitted_again
 from filestore.http.body import RequestBody
 from filestore.http.call import FIELDS, Call, no_content
+from filestore.http.completing import RIGHTS, rights_again
 from filestore.http.digests import CONTENT, HEADER, parse_content, parse_expected
 from filestore.http.ietf_conditions import format_conditions, parse_conditions
 from filestore.http.ietf_fields import (
@@ -47,7 +47,6 @@ from filestore.http.ietf_fields import (
 from filestore.http.ietf_interim import Interim
 from filestore.http.media_types import essence
 from filestore.http.tus import UPLOADS
-from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest, Protocol, UploadState
 from filestore.names import parse_name, parse_path
@@ -178,7 +177,7 @@ async def _take_first(call: Call, upload: Upload, piece: Piece) -> Upload:
     try:
         return await _take(call, upload, piece)
     except FilestoreError as err:
-        if not err.spec.retryable:
+        if not (err.spec.retryable or isinstance(err, RIGHTS)):
             with contextlib.suppress(UploadGone):
                 await call.services.transfers.terminate(call.actor, upload.id)
         raise
@@ -245,14 +244,7 @@ def _guard(call: Call, upload: Upload) -> Guard:
     path = (*parse_path(upload.folder), parse_name(upload.name))
     conditions = parse_conditions(upload.raw_metadata)
     as_wanted = files.guard(upload.group_id, path, conditions, write=False)
-
-    async def check(tx: Tx) -> None:
-        principal = await admitted_again(tx, call)
-        await upload_to_continue(tx, principal, upload.id, Protocol.IETF)
-        if as_wanted is not None:
-            await as_wanted(tx)
-
-    return check
+    return rights_again(call, upload.group_id, as_wanted)
 
 
 async def _find(call: Call) -> Upload:

@@ -28,6 +28,7 @@ from filestore.errors import (
 )
 from filestore.http.body import RequestBody
 from filestore.http.call import Call, no_content
+from filestore.http.completing import RIGHTS, rights_again
 from filestore.http.described import WRITING
 from filestore.http.groups import ONE
 from filestore.http.media_guess import guess_media_type
@@ -111,6 +112,7 @@ async def _concatenate(call: Call, concat: Concat) -> web.Response:
     if request.idempotency_key is None:
         key = final_key(request.group_id, concat.raw, request.raw_metadata)
         request = replace(request, idempotency_key=key)
+    request = replace(request, guard=rights_again(call, request.group_id))
     upload = await call.services.transfers.concatenate(call.actor, request)
     return _created(call, upload)
 
@@ -188,12 +190,20 @@ async def _take_first(call: Call, upload: Upload, first: _Begun) -> Upload:
     if not upload.is_open or upload.offset > 0:
         return upload
     transfers = call.services.transfers
-    piece = Piece(0, first.body, announced=first.body.announced, checksum=first.checksum)
+    piece = Piece(
+        0,
+        first.body,
+        announced=first.body.announced,
+        checksum=first.checksum,
+        guard=rights_again(call, upload.group_id),
+    )
     try:
         return await transfers.append(call.actor, upload.id, piece)
     except FilestoreError as err:
         if err.spec.retryable and not isinstance(err, ChecksumMismatch):
             return await transfers.find(upload.id)
+        if isinstance(err, RIGHTS):
+            raise
         with contextlib.suppress(UploadGone):
             await transfers.terminate(call.actor, upload.id)
         raise
@@ -253,6 +263,7 @@ async def _append(call: Call) -> web.Response:
         announced=body.announced,
         length=None if length is None else parse_number("Upload-Length", length),
         checksum=parse_checksum(headers),
+        guard=rights_again(call, upload.group_id),
     )
     upload = await call.services.transfers.append(call.actor, upload.id, piece)
     return web.Response(status=204, headers=_progress(upload))

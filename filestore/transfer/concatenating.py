@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 from filestore.acts.concatenating import part_ended, parts_of
+from filestore.acts.uploads import Guard
 from filestore.errors import BadHeader, TailLost
 from filestore.failpoints import reached
 from filestore.meta import uploads
@@ -37,12 +38,20 @@ class Concatenation:
     ``parts`` are the ids of its partial uploads, in order and as often as they are named.
     """
 
-    def __init__(self, engine: Engine, actor: Actor, upload: Upload, parts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        actor: Actor,
+        upload: Upload,
+        parts: Sequence[str],
+        *,
+        guard: Guard | None = None,
+    ) -> None:
         self._engine = engine
         self._upload = upload
         self._parts = parts
         self._committer = Committer(
-            engine, actor, replace(upload, offset=upload.length or 0), is_staged=False
+            engine, actor, replace(upload, offset=upload.length or 0), is_staged=False, guard=guard
         )
         self._is_asked = False
         self.offset = upload.offset

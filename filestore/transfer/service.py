@@ -106,7 +106,7 @@ class Transfers:
 
     async def concatenate(self, actor: Actor, request: acts.Request) -> Upload:
         """The final upload of ``request.parts``, done: a file. Asked again, it goes on where it
-        stood, or is given as it is.
+        stood, or is given as it is. The request's guard is asked where the file appears.
 
         :raises BadHeader, TooLarge, QuotaExceeded, TooMany, Conflict: nothing was created.
         :raises IdempotencyMismatch: the key began another upload.
@@ -131,7 +131,9 @@ class Transfers:
             if not upload.is_open:
                 return _present(upload)
             turn.epoch = upload.epoch
-            concatenation = Concatenation(self._engine, actor, upload, request.parts)
+            concatenation = Concatenation(
+                self._engine, actor, upload, request.parts, guard=request.guard
+            )
             turn.on_ask(concatenation.leave)
             if self._is_stopping:
                 concatenation.leave()
@@ -223,8 +225,16 @@ class Transfers:
         self._raise_end(ingest)
         return await self.find(upload_id)
 
-    async def put(self, actor: Actor, request: acts.Request, source: ByteSource) -> Upload:
-        """A whole file in one request: it appears, or nothing is left behind.
+    async def put(
+        self,
+        actor: Actor,
+        request: acts.Request,
+        source: ByteSource,
+        *,
+        guard: acts.Guard | None = None,
+    ) -> Upload:
+        """A whole file in one request: it appears, or nothing is left behind. ``guard`` is asked
+        where it appears, in place of the request's.
 
         :raises LengthMismatch: the body ended before the length that was said.
         :raises FilestoreError: as for :meth:`append`; the upload is ended.
@@ -232,7 +242,8 @@ class Transfers:
         upload = await self.begin(actor, request)
         if not upload.is_open:
             return upload
-        piece = Piece(0, source, completion=Completion.WITH_BODY, guard=request.guard)
+        guard = guard or request.guard
+        piece = Piece(0, source, completion=Completion.WITH_BODY, guard=guard)
         ingest = None
         async with self._holders.turn(upload.id) as turn:
             try:
