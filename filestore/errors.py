@@ -432,9 +432,9 @@ CATALOG: Final[dict[str, ErrorSpec]] = {
         503,
         (
             "Too many connections",
-            "{limit} connections are open, as many as this server takes. Try again.",
+            "{limit} {what} are open, as many as this server takes. Try again.",
         ),
-        ("连接过多", "已有 {limit} 个连接，达到服务器上限。请重试。"),
+        ("连接过多", "{what} 已达服务器上限 {limit}。请重试。"),
         retryable=True,
     ),
     "stopping": _spec(
@@ -712,7 +712,7 @@ class TooMany(FilestoreError):
 
 
 class HeaderTooLarge(FilestoreError):
-    """``header`` is ``?`` where its name is not known."""
+    """``header`` is ``?`` where its name is not known, ``*`` for all of a request together."""
 
     code = "header-too-large"
 

@@ -32,9 +32,9 @@ ADVICE: Final[dict[str, Advice]] = {
         TRAEFIK: ["remove maxRequestBodyBytes from the middleware buffering"],
     },
     "header-size": {
-        NGINX: ["large_client_header_buffers 4 64k;"],
-        CADDY: ["servers { max_header_size 64kb }"],
-        TRAEFIK: ["--entryPoints.websecure.http.maxHeaderBytes=65536"],
+        NGINX: ["large_client_header_buffers 4 128k;"],
+        CADDY: ["servers { max_header_size 192kb }"],
+        TRAEFIK: ["--entryPoints.websecure.http.maxHeaderBytes=196608"],
         FILESTORE: ["server.max_header_size"],
     },
     "request-headers": {

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import StreamReader, web
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from filestore.errors import Busy
 from filestore.http.cors import Cors
 from filestore.http.early import END_OF_HEAD, Head, early_problem, turned_away
+from filestore.http.heads import BESIDE, Room, Weight
 from filestore.http.override import overriding
 from filestore.http.problems import from_aiohttp
-from filestore.http.unreadable import from_parser
+from filestore.http.unreadable import BUSY_RETRY_S, from_parser
 from filestore.ids import new_id
 from filestore.model import KIB
 from filestore.settings import Settings
@@ -39,9 +41,6 @@ waits twice for as long as it is told: for handlers, then for those that it told
 READ_BUFFER = 16 * KIB
 """Bytes that are taken from a socket at once: three times this is what a connection holds of
 a body that nobody reads. Bodies that are read fast get more."""
-
-BUSY_RETRY_S: Final = 5
-"""What a client is asked to wait for room: idle connections end within that, in a crowd."""
 
 _NAME_SIZE: Final = 256
 """Bytes kept of what stands before a header that is too long: its name, and spaces."""
@@ -100,10 +99,12 @@ class Connection(RequestHandler):
         "_head",
         "_header_timer",
         "_is_counted",
+        "_is_refused",
         "_is_turned_away",
         "_limits",
         "_metrics",
         "_unsent",
+        "_weight",
         "_wire",
         "_write_timer",
     )
@@ -113,6 +114,7 @@ class Connection(RequestHandler):
         manager: web.Server,
         *,
         limits: Limits,
+        room: Room,
         metrics: Metrics | None,
         cors: Cors | None,
         **options: Any,
@@ -126,8 +128,10 @@ class Connection(RequestHandler):
         self._wire: asyncio.Transport | None = None
         self._unsent = 0
         self._is_counted = False
+        self._is_refused = False
         self._is_turned_away = False
         self._head = b""
+        self._weight = Weight(room, limits.header_size + BESIDE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) and self._manager is not None
@@ -149,6 +153,7 @@ class Connection(RequestHandler):
         if self._metrics is not None and self._is_counted:
             self._metrics.connections.dec()
         self._wire = None
+        self._weight.drop()
         super().connection_lost(exc)
 
     async def start(self) -> None:
@@ -204,7 +209,8 @@ class Connection(RequestHandler):
         would reset the connection, and the answer could be lost."""
         if self._write_timer is not None or transport.is_closing():
             return
-        error = Busy(limit=self._limits.connections, retry_after_s=BUSY_RETRY_S)
+        limit = self._limits.connections
+        error = Busy(what="connections", limit=limit, retry_after_s=BUSY_RETRY_S)
         transport.write(turned_away(error, Head(self._head), self._cors))
         transport.write_eof()
         self._head = b""
@@ -227,10 +233,17 @@ class Connection(RequestHandler):
         if self._is_turned_away:
             self._hear_out(data)
             return
-        head = self._head + data if self._current_request is None else b""
+        if self._is_refused:
+            return
+        head, count = (
+            self._head + data if self._current_request is None else b"",
+            self._request_count,
+        )
         super().data_received(data)
         request = self._current_request
+        self._weigh(len(data), has_parsed=self._request_count > count)
         is_broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
+        self._is_refused |= is_broken and request is None  # its name is looked for in the head
         if is_broken or not (self._messages or request):
             self._head = head[-self._limits.header_size - len(data) - _NAME_SIZE :]
         else:
@@ -241,6 +254,20 @@ class Connection(RequestHandler):
         if request.content.exception() is None:
             self._lingering_time = 0.0  # nothing behind the break can be read
             request.content.set_exception(web.RequestPayloadError("the framing is broken"))
+
+    def _weigh(self, size: int, *, has_parsed: bool) -> None:
+        """Counts what is neither a whole header nor a body, and refuses what is too much of it.
+        Behind that nothing is read: the parser would keep it."""
+        request = self._current_request
+        is_body = request is not None and not request.content.is_eof()
+        if has_parsed or is_body or self._messages:
+            self._weight.drop()
+        elif (error := self._weight.grow(size)) is not None:
+            self._is_refused = True
+            refused = _ErrInfo(status=400, exc=error, message=error.message)
+            self._messages.append((refused, EMPTY_PAYLOAD))
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
 
     def _await_head(self, *, has_begun: bool = True) -> None:
         """Gives a header that has begun its time, counted from its first byte; that of the first
@@ -289,7 +316,7 @@ class Runner(web.AppRunner):
             request_factory=overriding(plain.request_factory),
             handler_cancellation=plain.handler_cancellation,
             loop=asyncio.get_running_loop(),
-            **{**plain._kwargs, "metrics": self.app.get(METRICS), "cors": cors},
+            **{**plain._kwargs, "metrics": self.app.get(METRICS), "cors": cors, "room": Room()},
         )
 
 

@@ -82,7 +82,8 @@ HEADERS: Final[dict[str, Header]] = {
     "Upload-Concat": Header(
         "`partial`: a part of a file, which appears nowhere. `final;` and the addresses of partial"
         " uploads of the same user in the same group, absolute or from the root of the host, with"
-        " blanks between: the file that they make in this order.",
+        " blanks between: the file that they make in this order. At most 1,000, together no longer"
+        " than `server.max_header_size` (128 KiB: 1,000 absolute ones of up to 130 characters).",
         _TEXT,
     ),
     "Idempotency-Key": Header(

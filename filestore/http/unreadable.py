@@ -12,11 +12,16 @@ from aiohttp.http_exceptions import LineTooLong
 from filestore.errors import (
     BadHeader,
     BadRequest,
+    Busy,
     FilestoreError,
     HeaderTooLarge,
     Internal,
     UriTooLong,
 )
+from filestore.http.heads import TOTAL, HeadsTooLong, HeadTooLong
+
+BUSY_RETRY_S: Final = 5
+"""What a client is asked to wait for room: idle connections end within that, in a crowd."""
 
 _DUPLICATE: Final = re.compile(r"Duplicate '([A-Za-z-]{1,40})' header")
 """What the parser says of a header that must be single."""
@@ -35,6 +40,10 @@ def from_parser(
     """
     if status != 400:
         return Internal(request_id=request_id)
+    if isinstance(exc, HeadsTooLong):
+        return Busy(what="bytes of headers", limit=TOTAL, retry_after_s=BUSY_RETRY_S)
+    if isinstance(exc, HeadTooLong):
+        return HeaderTooLarge(header="*", limit=exc.limit)
     if isinstance(exc, LineTooLong):
         return _too_long(exc, head)
     if type(exc).__name__ == "InvalidHeader":

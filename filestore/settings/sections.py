@@ -66,11 +66,11 @@ class Server(Section):
         why="right unless a proxy changes host, scheme or path",
     )
     max_header_size: Size = setting(
-        64 * KIB,
-        "Bytes of one header or of the request line.",
+        128 * KIB,
+        "Bytes of one header or of the request line; all of a request may have 64 KiB more.",
         ge=8 * KIB,
         le=MIB,
-        why="long names in Upload-Metadata and 1,000 partial uploads in Upload-Concat fit",
+        why="1,000 absolute addresses of partial uploads in Upload-Concat fit",
     )
     header_timeout_s: float = setting(
         15.0,

@@ -121,7 +121,7 @@ def _broken(token: str) -> list[bytes]:
         secret + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + secret + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + secret + b"\x00\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + secret + b": " + b"x" * 70_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + secret + b": " + b"x" * 140_000,
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + secret * 2000,
         b"GET /" + secret * 2000 + b" HTTP/1.1\r\nHost: x",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: " + secret + b"\r\n\r\n",

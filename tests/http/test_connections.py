@@ -12,7 +12,9 @@ from aiohttp import web
 from yarl import URL
 
 from filestore.app import Service, listening, make_service
+from filestore.http import connection
 from filestore.http.call import Call
+from filestore.http.heads import HeadsTooLong, HeadTooLong, Room, Weight
 from filestore.settings import Settings, load
 from tests.http.api import PROBLEM, RawConnection
 from tests.http.skeleton import serving
@@ -188,3 +190,61 @@ async def test_a_head_without_end_is_not_kept_without_room(tmp_path: Path) -> No
     async with _crowded(tmp_path, PAGE) as url, RawConnection(url) as raw:
         await raw.send(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 200_000)
         assert (await raw.head())[0] == 503
+
+
+FIELD = b"X-Long: " + b"x" * 60_000 + b"\r\n"
+
+
+async def test_headers_that_are_too_much_together_are_refused_and_read_no_further(
+    service: Service,
+) -> None:
+    """Each is allowed by itself, and so is their number."""
+    async with listening(service) as url, RawConnection(url) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + FIELD * 4)
+        status, headers = await raw.head()
+        document = json.loads(await raw.body(headers))
+        assert await raw.reader.read() == b""
+    assert (status, document["header"], document["limit"]) == (431, "*", 196_608)
+
+
+async def test_headers_that_begin_behind_a_request_are_counted_too(service: Service) -> None:
+    async with listening(service) as url, RawConnection(url) as raw:
+        await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, headers = await raw.head()
+        await raw.body(headers)
+        await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + FIELD * 3 + b"\r\n")
+        status, headers = await raw.head()
+        await raw.body(headers)
+        assert status == 200
+        await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + FIELD * 4)
+        assert (await raw.head())[0] == 431
+
+
+async def test_unfinished_headers_of_all_connections_share_one_room() -> None:
+    room = Room(1000)
+    first, second = Weight(room, 700), Weight(room, 700)
+    assert first.grow(600) is None
+    assert isinstance(second.grow(600), HeadsTooLong)
+    assert second.grow(400) is None
+    assert isinstance(second.grow(1), HeadsTooLong)
+    first.drop()
+    assert isinstance(second.grow(400), HeadTooLong)
+    second.drop()
+    assert repr(room) == "<Room for 1000 bytes>"
+
+
+async def test_who_finds_no_room_for_headers_is_told_to_come_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(90_000)
+    monkeypatch.setattr(connection, "Room", lambda: room)
+    async with listening(service) as url, RawConnection(url) as first, RawConnection(url) as second:
+        await first.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + FIELD)
+        await _until(lambda: room._left < 30_000)
+        await second.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + FIELD)
+        status, headers = await second.head()
+        document = json.loads(await second.body(headers))
+        assert (status, document["type"][-5:]) == (503, ":busy")
+        assert int(headers["retry-after"]) > 0
+        await first.send(b"\r\n")
+        assert (await first.head())[0] == 200

@@ -83,7 +83,7 @@ CORS = [
             "POST",
             COLLECTION,
             431,
-            {**ALLOWED, "Content-Type": BODY_TYPE, "Upload-Metadata": "k" * 70_000},
+            {**ALLOWED, "Content-Type": BODY_TYPE, "Upload-Metadata": "k" * 140_000},
             has=SHOWN,
         ),
     ),

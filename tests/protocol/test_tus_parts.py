@@ -1,6 +1,7 @@
 """Partial and final uploads beyond one request: events, quota, time, answers that are lost."""
 
 import asyncio
+import json
 
 import pytest
 import sqlalchemy as sa
@@ -190,3 +191,28 @@ async def test_x4_addresses_of_other_letters_than_urls_have_are_refused(
         concat = ("Upload-Concat", b"final;" + spoilt)
         refused = await site.tus("POST", site.collection, [concat, *key])
         assert refused.status == 400, refused
+
+
+async def test_x4_a_thousand_absolute_addresses_make_a_file_and_one_more_is_refused(
+    site: Site,
+) -> None:
+    """Some 100 characters each, as behind a proxy with a long name."""
+    part = "https://" + "files." * 8 + "example.org" + await _part(site, b"hello")
+    for count, status in ((1000, 201), (1001, 400)):
+        concat = ("Upload-Concat", "final;" + " ".join([part] * count))
+        assert 100_000 < len(concat[1]) < 131_072
+        made = await site.tus("POST", site.collection, [concat, *named("thousand").items()])
+        assert made.status == status, made
+    assert await site.content("thousand") == b"hello" * 1000
+
+
+async def test_x4_addresses_that_are_longer_than_a_header_may_be_are_refused_with_the_limit(
+    site: Site,
+) -> None:
+    part = "https://" + "files." * 20 + "example.org" + await _part(site, b"hello")
+    refused = await site.tus(
+        "POST", site.collection, [("Upload-Concat", "final;" + " ".join([part] * 1000))]
+    )
+    problem = json.loads(refused.body)
+    assert (refused.status, problem["header"]) == (431, "Upload-Concat")
+    assert problem["limit"] == 131_072

@@ -1,0 +1,75 @@
+"""How much of requests' headers a process holds before anybody has looked at them.
+
+The parser bounds one header, and how many there are; both together would be megabytes for each
+connection, from clients that no token is known of.
+"""
+
+from typing import Final
+
+from aiohttp.http_exceptions import HttpProcessingError
+
+from filestore.model import KIB, MIB
+
+BESIDE: Final = 64 * KIB
+"""Bytes of all other headers beside one of the largest size."""
+
+TOTAL: Final = 64 * MIB
+"""Bytes of all unfinished headers of a process. Honest ones have 1 KiB and arrive at once. The
+parser keeps 1.9 times as much (aiohttp 3.14.5), and a connection the end of its own, to name a
+header in a refusal: some 190 MiB at the worst."""
+
+
+class HeadTooLong(HttpProcessingError):
+    """All headers of a request together have more than ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(code=400, message="the headers are too long")
+        self.limit = limit
+
+
+class HeadsTooLong(HttpProcessingError):
+    """All unfinished headers of the process together have more than :data:`TOTAL` bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(code=400, message="there is no room for headers")
+
+
+class Room:
+    """Bytes that unfinished headers of all connections share."""
+
+    def __init__(self, total: int = TOTAL) -> None:
+        self._left = total
+
+    def __repr__(self) -> str:
+        return f"<Room for {self._left} bytes>"
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for so many more; then it is taken."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give(self, size: int) -> None:
+        self._left += size
+
+
+class Weight:
+    """What one connection's unfinished header holds of the room, ``limit`` bytes at most."""
+
+    def __init__(self, room: Room, limit: int) -> None:
+        self._room = room
+        self._limit = limit
+        self._held = 0
+
+    def grow(self, size: int) -> HttpProcessingError | None:
+        """Counts so many bytes more; why there may be none, if so."""
+        if not self._room.take(size):
+            return HeadsTooLong()
+        self._held += size
+        return HeadTooLong(self._limit) if self._held > self._limit else None
+
+    def drop(self) -> None:
+        """The header is whole or gone."""
+        self._room.give(self._held)
+        self._held = 0
