@@ -1,8 +1,9 @@
 """What ``filestore doctor`` says of each thing that it finds: what is wrong, and what to change.
 
-Lines for the proxies that are common. Sources: nginx documentation (ngx_http_core_module,
-ngx_http_proxy_module), Caddy documentation (reverse_proxy, request_body), Traefik documentation
-(middleware Buffering, respondingTimeouts).
+Lines for the proxies that are common: where one of them may be the cause, there is a line for each.
+Sources: nginx documentation (ngx_http_core_module, ngx_http_proxy_module, ngx_http_ssl_module);
+Caddy documentation (Caddyfile: global options, reverse_proxy, request_body, tls, matchers); Traefik
+documentation (EntryPoints, Buffering, Headers, Services, TLS options).
 """
 
 from typing import Final
@@ -11,6 +12,7 @@ NGINX: Final = "nginx"
 CADDY: Final = "Caddy"
 TRAEFIK: Final = "Traefik"
 FILESTORE: Final = "filestore"
+PROXIES: Final = (NGINX, CADDY, TRAEFIK)
 
 Advice = dict[str, list[str]]
 """What to change, for each program."""
@@ -33,7 +35,7 @@ ADVICE: Final[dict[str, Advice]] = {
     },
     "header-size": {
         NGINX: ["large_client_header_buffers 4 128k;"],
-        CADDY: ["servers { max_header_size 192kb }"],
+        CADDY: ["global options: servers { max_header_size 192KiB }"],
         TRAEFIK: ["--entryPoints.websecure.http.maxHeaderBytes=196608"],
         FILESTORE: ["server.max_header_size"],
     },
@@ -64,20 +66,26 @@ ADVICE: Final[dict[str, Advice]] = {
     },
     "cut": {
         NGINX: ["proxy_send_timeout 120s;", "proxy_read_timeout 120s;", "or see its error log"],
+        CADDY: ["global options: remove read_body and write from servers { timeouts }"],
+        TRAEFIK: [
+            "--entryPoints.websecure.transport.respondingTimeouts.readTimeout=0 (its default of 60s"
+            " ends every longer upload)",
+        ],
         FILESTORE: ["look at its log for the same moment"],
     },
     "clock": {FILESTORE: ["let NTP set the clock of the server (and of this machine)"]},
     "tls": {
         NGINX: ["ssl_protocols TLSv1.2 TLSv1.3;"],
         CADDY: ["remove protocols from tls: its default is 1.2 and above"],
-        TRAEFIK: ["minVersion: VersionTLS12"],
+        TRAEFIK: ["tls.options: minVersion: VersionTLS12"],
     },
     "plain": {
         NGINX: ["listen 443 ssl; and a redirect from port 80"],
         CADDY: ["name the host instead of :80; it gets a certificate by itself"],
-        TRAEFIK: ["a router with tls and a certResolver"],
+        TRAEFIK: ["a router with tls.certResolver"],
         FILESTORE: ["listen on 127.0.0.1 and put a proxy with TLS in front"],
     },
+    "token": {FILESTORE: ["filestore token create makes a new one; FILESTORE_TOKEN=…"]},
     "ready": {FILESTORE: ["look at its log; /readyz names what it cannot reach"]},
     "reach": {FILESTORE: ["is it running, and is the address right?"]},
 }
