@@ -26,6 +26,9 @@ each read or write a block."""
 LEAST_END_S: Final = 5.0
 """A service that was told to stop is cut off after ``server.shutdown_s``, but not before this."""
 
+_SAY_S: Final = 0.5
+"""How long the last line of the log may take."""
+
 CUT_OFF: Final = 1
 """Exit code of a service that was cut off."""
 
@@ -116,8 +119,7 @@ async def _serve(
             begin_to_end()
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told)
+        hear_signals(begin_to_end, told)
         if stop_when_readable is not None:
             loop.add_reader(stop_when_readable, told)
         async with make_service(settings) as service:
@@ -131,6 +133,18 @@ async def _serve(
         _log.info("service.stopped")
 
 
+def hear_signals(at_once: Callable[[], None], told: Callable[[], None]) -> None:
+    """Has SIGTERM and SIGINT call ``at_once`` wherever the process is, and ``told`` in its turn on
+    the running loop.
+
+    A loop that is behind with its work comes late to its handlers, and the time in which the
+    process has to end would begin late. The wake-up that asyncio has set comes in any case.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+        signal.signal(number, lambda _number, _frame: at_once())
+
+
 @contextlib.contextmanager
 def _deadline(shutdown_s: float) -> Iterator[Callable[[], None]]:
     """What begins the time in which the block has to end; then the process is cut off. Again is
@@ -141,9 +155,12 @@ def _deadline(shutdown_s: float) -> Iterator[Callable[[], None]]:
     """
     timer = threading.Timer(max(shutdown_s, LEAST_END_S), _cut_off)
     timer.daemon = True
+    has_begun = False
 
     def begin() -> None:
-        if timer.ident is None:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True  # first: a signal may come in between
             timer.start()
 
     try:
@@ -153,8 +170,15 @@ def _deadline(shutdown_s: float) -> Iterator[Callable[[], None]]:
 
 
 def _cut_off() -> None:
-    _log.error("service.cut_off", reason="it did not end in time", setting="server.shutdown_s")
+    """Says so, unless nobody reads the log: who writes to a full pipe waits for ever."""
+    saying = threading.Thread(target=_say_cut_off, daemon=True)
+    saying.start()
+    saying.join(_SAY_S)
     os._exit(CUT_OFF)
+
+
+def _say_cut_off() -> None:
+    _log.error("service.cut_off", reason="it did not end in time", setting="server.shutdown_s")
 
 
 async def _until(stop: asyncio.Event, service: Service) -> None:

@@ -29,7 +29,7 @@ from filestore.telemetry import configure_logging
 BACKLOG: Final = 1024
 """Connections that wait for a worker; more clients than that begin at once only in a storm."""
 
-_SPARE_S: Final = 2.0
+_SPARE_S: Final = 1.0
 """What a parent grants beyond the time in which workers end by themselves, or are cut off."""
 
 _FAILED: Final = 1

@@ -116,12 +116,12 @@ class Server(Section):
         why="a migration and patience with a store fit; one that hangs does not hold its place",
     )
     shutdown_s: float = setting(
-        10.0,
+        8.0,
         "Time in seconds within which the service ends when it is told to; requests flush in 80 %"
         " of it.",
         ge=0,
         le=600,
-        why="containers are killed after 10 s, systemd's services after 90",
+        why="containers are killed after 10 s, and workers that hang a second later than this",
     )
     metrics: Literal["admin", "public"] = setting(
         "admin",

@@ -18,7 +18,7 @@ from tests.services.server import Server
 
 MANY = 40
 SENT = 300 * KIB
-SHUTDOWN_S = 10
+SHUTDOWN_S = 8
 
 
 async def _crowd(stack: AsyncExitStack, api: Api, number: int) -> dict[str, tus.SlowPatch]:
@@ -71,7 +71,7 @@ async def test_who_is_sending_is_told_that_the_service_stops_and_goes_on_later(
 @pytest.mark.parametrize("backend", [backends.SEAWEEDFS], indirect=True)
 async def test_a_store_that_hangs_does_not_keep_the_service_from_ending(stage: Stage) -> None:
     """Nothing can be flushed then; all that was acknowledged is there afterwards."""
-    server, api = await stage.open(settings={"server.shutdown_s": SHUTDOWN_S / 2})
+    server, api = await stage.open()
     material = Material("acknowledged", MIB)
     told = await tus.begin(api, GROUP, "told.bin", material)
     assert (await tus.patch(api, told, material, 0, SENT)).status == 204
@@ -84,7 +84,7 @@ async def test_a_store_that_hangs_does_not_keep_the_service_from_ending(stage: S
             _, took_s = await _stop(server)
         finally:
             os.kill(program, signal.SIGCONT)
-    assert took_s < 3 * SHUTDOWN_S, "a request to the store alone may take a minute"
+    assert took_s < 10, "a request to the store alone may take a minute"
     server.start()
     api = stage.admin(server)
     assert await tus.offset_of(api, told) == SENT

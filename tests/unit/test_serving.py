@@ -1,14 +1,17 @@
 """What a server process asks of the system before it opens anything."""
 
+import asyncio
 import resource
+import signal
 import socket
 
 import pytest
 
 from filestore.cli.crew import LONGEST_PAUSE_S, STEADY_S, Pauses
-from filestore.cli.serving import allow_open_files, refuse_if_taken
+from filestore.cli.serving import allow_open_files, hear_signals, refuse_if_taken
+from filestore.cli.workers import _end_s
 from filestore.errors import CannotStart
-from filestore.settings import Server
+from filestore.settings import Server, Settings
 
 
 @pytest.fixture
@@ -58,3 +61,27 @@ def test_a_worker_that_does_not_last_is_replaced_later_each_time() -> None:
     assert pauses.after(STEADY_S, was_told=False) == 0
     assert pauses.after(1, was_told=False) == 0.5
     assert pauses.after(1, was_told=True) == 0
+
+
+async def test_the_time_to_end_begins_when_the_signal_comes_however_busy_the_loop_is() -> None:
+    loop, heard = asyncio.get_running_loop(), asyncio.Event()
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    begun: list[str] = []
+    try:
+        hear_signals(lambda: begun.append("at once"), heard.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert begun == ["at once"] * 2, "the loop has not come to its handlers yet"
+        assert not heard.is_set()
+        async with asyncio.timeout(10):
+            await heard.wait()
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def test_by_default_all_has_ended_before_a_container_is_killed() -> None:
+    """A service by itself, and its parent where there are workers that hang."""
+    settings = Settings()
+    assert settings.server.shutdown_s < _end_s(settings) < 10
