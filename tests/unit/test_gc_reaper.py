@@ -38,6 +38,9 @@ async def _half_stored(process: Process) -> None:
     with pytest.raises(StoreUnavailable):
         await process.append(upload, 0, random_bytes(SIZE))
     process.store.plan = []
+    async with asyncio.timeout(30):
+        while len(objects(process)) < len(await block_rows(process)):
+            continue  # those that did not fail are on their way still
     assert {row.state for row in await block_rows(process)} == {"uploading"}
 
 
