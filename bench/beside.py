@@ -45,7 +45,7 @@ from filestore.model import Actor, BlockState, Protocol  # noqa: E402
 from filestore.names import parse_name  # noqa: E402
 from filestore.settings import Settings, load  # noqa: E402
 from filestore.transfer.assembly import HotPath, running_hot_path  # noqa: E402
-from filestore.transfer.service import Piece  # noqa: E402
+from filestore.transfer.claiming import Piece  # noqa: E402
 from filestore_gc import Progress, make_collector, run_fsck, run_scrub  # noqa: E402
 from filestore_gc.heal import key_of  # noqa: E402
 from tests.services.hot_path import Body  # noqa: E402

@@ -51,8 +51,8 @@ from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest, Protocol, UploadState
 from filestore.names import parse_name, parse_path
 from filestore.transfer.checksums import Checksum
+from filestore.transfer.claiming import Piece
 from filestore.transfer.ingest import Completion
-from filestore.transfer.service import Piece
 
 
 async def create_by_put(call: Call, interop: Interop) -> web.Response:

@@ -52,7 +52,7 @@ from filestore.meta.uploads import Upload
 from filestore.model import ExpectedDigest, Protocol, UploadPart
 from filestore.names import parse_name, parse_path
 from filestore.transfer.checksums import ALGORITHMS, Checksum
-from filestore.transfer.service import Piece
+from filestore.transfer.claiming import Piece
 
 COLLECTION = ONE + "/uploads"
 UPLOADS = "/api/v1/uploads"

@@ -1,8 +1,6 @@
 """Uploads as the protocols see them: begin, append, ask, end; one session for all of them."""
 
-import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -12,27 +10,22 @@ from filestore.acts import uploads as acts
 from filestore.acts.beginning import Wish
 from filestore.acts.concatenating import begin_final
 from filestore.errors import (
-    BadRequest,
     DatabaseUnavailable,
     DigestMismatch,
     FilestoreError,
-    FinalUpload,
-    LengthExceeded,
     LengthMismatch,
     NotFound,
-    OffsetMismatch,
     Stopping,
-    TooLarge,
     UploadGone,
     UploadTakenOver,
 )
 from filestore.failpoints import reached
-from filestore.meta import blocks, contents, uploads
+from filestore.meta import uploads
 from filestore.meta.database import Tx, violates
 from filestore.meta.uploads import Upload
-from filestore.model import Actor, ChunkerParams, ExpectedDigest, UploadPart, UploadState
+from filestore.model import Actor, ChunkerParams, UploadState
 from filestore.transfer.admitting import Admitting
-from filestore.transfer.checksums import Checksum
+from filestore.transfer.claiming import Claim, Claims, Piece, check_announced, present, replayed
 from filestore.transfer.concatenating import Concatenation
 from filestore.transfer.engine import Engine
 from filestore.transfer.holders import Holders, Turn
@@ -45,45 +38,13 @@ _KEY_ATTEMPTS: Final = 3
 one that has ended meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one request appends: where, the bytes, and what it says of them.
-
-    ``announced`` is the body's Content-Length, ``length`` the upload's if it is said now,
-    ``expected`` what the whole file must hash to, if that is. ``guard`` is asked in the
-    transaction that completes the upload; ``on_recorded`` is told the durable offset after each
-    batch and must not wait.
-    """
-
-    offset: int
-    source: ByteSource
-    announced: int | None = None
-    length: int | None = None
-    checksum: Checksum | None = None
-    completion: Completion = Completion.AT_LENGTH
-    expected: ExpectedDigest = ExpectedDigest()
-    guard: acts.Guard | None = None
-    on_recorded: Callable[[int], None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """``is_over``: the upload takes no more bytes, and its epoch is what it was. ``is_digest_new``:
-    it is expected to have a digest of which nobody knew until now."""
-
-    upload: Upload
-    tail: list[tuple[int, int]]
-    params: ChunkerParams
-    is_over: bool = False
-    is_digest_new: bool = False
-
-
 class Transfers:
     """The uploads of this process. Who may do what has been decided by the caller."""
 
     def __init__(self, engine: Engine, params: ChunkerParams) -> None:
         self._engine = engine
         self._params = params
+        self._claims = Claims(engine, params)
         self._admitting = Admitting(engine.db, params, engine.limits)
         self._holders = Holders(engine.tuning.lock_wait_s)
         self.neighbours = Neighbours(engine.db, engine.process_id, self._holders)
@@ -127,9 +88,9 @@ class Transfers:
         if not upload.is_open:
             return upload
         async with self._holders.turn(upload.id) as turn:
-            upload = await self._engine.db.transact(partial(self._hold_final, upload.id))
+            upload = await self._engine.db.transact(partial(self._claims.hold_final, upload.id))
             if not upload.is_open:
-                return _present(upload)
+                return present(upload)
             turn.epoch = upload.epoch
             concatenation = Concatenation(
                 self._engine, actor, upload, request.parts, guard=request.guard
@@ -140,7 +101,7 @@ class Transfers:
             try:
                 await concatenation.run()
             finally:
-                await self._let_go(upload)
+                await self._claims.let_go(upload)
         if not concatenation.is_done:
             raise Stopping(retry_after_s=2) if self._is_stopping else UploadTakenOver()
         return await self.find(upload.id)
@@ -170,13 +131,6 @@ class Transfers:
                 return found
         raise DatabaseUnavailable(retry_after_s=5)
 
-    async def _hold_final(self, upload_id: str, tx: Tx) -> Upload:
-        """The final upload under a new epoch, for this process alone to build; or as it ended."""
-        upload = await uploads.lock(tx, upload_id)
-        if upload.is_open and not await acts.expire_if_due(tx, upload):
-            await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
-        return await uploads.lock(tx, upload_id)
-
     async def find(self, upload_id: str) -> Upload:
         """The upload as it is recorded; disturbs nobody.
 
@@ -197,8 +151,8 @@ class Transfers:
         async with self._holders.turn(upload_id) as turn:
             upload = await self.find(upload_id)
             if upload.is_due or (upload.is_open and upload.holder_id is not None):
-                upload = await self.neighbours.claim(upload_id, turn, self._fence_off)
-        return _present(upload)
+                upload = await self.neighbours.claim(upload_id, turn, self._claims.fence_off)
+        return present(upload)
 
     async def append(self, actor: Actor, upload_id: str, piece: Piece) -> Upload:
         """Takes the bytes; the upload afterwards, done if they were the last.
@@ -215,13 +169,13 @@ class Transfers:
             claim = await self._claim(actor, upload_id, piece, turn)
             reached("upload.taken-over")
             if claim.is_over:
-                return await _replayed(claim.upload, piece)
+                return await replayed(claim.upload, piece)
             try:
-                _check_announced(claim.upload, piece, self._engine.limits.max_size)
+                check_announced(claim.upload, piece, self._engine.limits.max_size)
                 ingest = self._ingest(actor, claim, piece)
                 await self._run(ingest, turn)
             finally:
-                await self._let_go(claim.upload)
+                await self._claims.let_go(claim.upload)
         self._raise_end(ingest)
         return await self.find(upload_id)
 
@@ -264,7 +218,7 @@ class Transfers:
         :raises UploadGone: it is over already.
         """
         async with self._holders.turn(upload_id) as turn:
-            act = partial(self._terminate, actor)
+            act = partial(self._claims.terminate, actor)
             was_due = await self.neighbours.claim(upload_id, turn, act)
             reached("upload.terminated")
         self._engine.digests.forget(upload_id)
@@ -295,7 +249,7 @@ class Transfers:
         self._holders.ask_all()
 
     def _ingest(
-        self, actor: Actor, claim: _Claim, piece: Piece, *, keeps_part: bool = True
+        self, actor: Actor, claim: Claim, piece: Piece, *, keeps_part: bool = True
     ) -> Ingest:
         return Ingest(
             self._engine,
@@ -325,65 +279,14 @@ class Transfers:
         if ingest.end is End.ASKED:
             raise Stopping(retry_after_s=2) if self._is_stopping else UploadTakenOver()
 
-    async def _claim(self, actor: Actor, upload_id: str, piece: Piece, turn: Turn) -> _Claim:
+    async def _claim(self, actor: Actor, upload_id: str, piece: Piece, turn: Turn) -> Claim:
         """The upload, held by this turn unless it is over."""
-        act = partial(self._take_over, actor, piece)
+        act = partial(self._claims.take_over, actor, piece)
         claim = await self.neighbours.claim(upload_id, turn, act)
         turn.epoch = claim.upload.epoch
         if claim.is_digest_new:
             self._engine.digests.forget(upload_id)  # they may lack the kind that is asked for
         return claim
-
-    async def _take_over(self, actor: Actor, piece: Piece, tx: Tx, upload: Upload) -> _Claim:
-        """One transaction: raises the epoch, removes what was staged, reads offset and tail."""
-        if upload.part is UploadPart.FINAL:
-            raise FinalUpload()
-        if upload.state is UploadState.DONE or await acts.expire_if_due(tx, upload):
-            return _Claim(await uploads.lock(tx, upload.id), [], self._params, is_over=True)
-        if not upload.is_open or upload.is_whole_part:
-            return _Claim(upload, [], self._params, is_over=True)
-        if piece.offset != upload.offset:
-            raise OffsetMismatch(expected=upload.offset, got=piece.offset)
-        await self._raise_epoch(tx, upload, holder_id=self._engine.process_id)
-        upload = await uploads.lock(tx, upload.id)
-        if piece.length is not None and not _ends_here(upload, piece):
-            await acts.declare_length(tx, actor, upload, piece.length, self._engine.limits)
-            upload = await uploads.lock(tx, upload.id)
-        if piece.length is not None:
-            upload = replace(upload, length=piece.length)
-        is_new = bool(piece.expected) and piece.expected != upload.expected
-        if is_new:
-            upload = replace(upload, expected=await acts.expect(tx, upload, piece.expected))
-        tail = await contents.provisional_rows(tx, upload.building)
-        params = await contents.chunker_params(tx, upload.building)
-        return _Claim(upload, tail, params, is_digest_new=is_new)
-
-    async def _raise_epoch(self, tx: Tx, upload: Upload, *, holder_id: str | None) -> None:
-        staged = await contents.remove_rows(tx, upload.building, start=upload.offset)
-        await blocks.enqueue(tx, staged, "unstaged")
-        await uploads.change(
-            tx, upload, {"epoch": upload.epoch + 1, "holder_id": holder_id, "wanted_epoch": None}
-        )
-
-    async def _fence_off(self, tx: Tx, upload: Upload) -> Upload:
-        """The upload, so that no holder that did not let go can move its offset any more."""
-        if not upload.is_open or await acts.expire_if_due(tx, upload):
-            return await uploads.lock(tx, upload.id)
-        if upload.holder_id is None:
-            return upload
-        await self._raise_epoch(tx, upload, holder_id=None)
-        return await uploads.lock(tx, upload.id)
-
-    async def _terminate(self, actor: Actor, tx: Tx, upload: Upload) -> bool:
-        """Whether its time had run out, so that there was nothing to end any more."""
-        if upload.state is UploadState.DONE:
-            gone = {"state": UploadState.TERMINATED, "idempotency_key": None}
-            await uploads.change(tx, upload, gone)
-            return False
-        if await acts.expire_if_due(tx, upload):
-            return True
-        await acts.end(tx, actor, _present(upload), UploadState.TERMINATED)
-        return False
 
     async def _end(self, actor: Actor, upload_id: str) -> None:
         """Ends an upload that nobody can go on with, if it is still open."""
@@ -394,50 +297,3 @@ class Transfers:
                 await acts.end(tx, actor, upload, UploadState.TERMINATED)
 
         await self._engine.db.transact(act)
-
-    async def _let_go(self, upload: Upload) -> None:
-        """Says that nobody holds it. If that fails, the next request raises the epoch instead."""
-        act = partial(uploads.let_go, upload_id=upload.id, epoch=upload.epoch)
-        with contextlib.suppress(DatabaseUnavailable):
-            await self._engine.db.transact(act, at_once=True)
-
-
-def _present(upload: Upload) -> Upload:
-    if upload.state in (UploadState.OPEN, UploadState.DONE):
-        return upload
-    raise UploadGone(state=upload.state)
-
-
-def _ends_here(upload: Upload, piece: Piece) -> bool:
-    """Whether the length that is said completes the upload as it stands.
-
-    Then the length is not recorded before the transaction that completes it: an upload whose
-    offset has reached its length is done, unless its client has yet to say so.
-    """
-    if piece.completion is Completion.LATER:
-        return False
-    return upload.length is None and piece.length == upload.offset
-
-
-def _check_announced(upload: Upload, piece: Piece, max_size: int) -> None:
-    if piece.announced is None:
-        return
-    end = upload.offset + piece.announced
-    if upload.length is not None and end > upload.length:
-        raise LengthExceeded(expected=upload.length, got=end)
-    if end > max_size:
-        raise TooLarge(what="the upload", got=end, limit=max_size)
-
-
-async def _replayed(upload: Upload, piece: Piece) -> Upload:
-    """Answers a request for an upload that is over: a lost final answer is given again."""
-    _present(upload)
-    if piece.offset != upload.offset:
-        raise OffsetMismatch(expected=upload.offset, got=piece.offset)
-    if piece.length is not None and piece.length != upload.length:
-        raise BadRequest(field="Upload-Length", reason=f"it is {upload.length} already")
-    if piece.announced or await piece.source.read(1):
-        raise LengthExceeded(expected=upload.offset, got=upload.offset + (piece.announced or 1))
-    if piece.checksum is not None:
-        piece.checksum.check_nothing()
-    return upload

@@ -13,7 +13,7 @@ from filestore.meta.database import Tx
 from filestore.meta.tables import blocks, uploads
 from filestore.meta.uploads import Upload, lock
 from filestore.model import KIB
-from filestore.transfer.service import Piece
+from filestore.transfer.claiming import Piece
 from filestore_gc.reaping import Reaper
 from tests.contract.faulty import Fault, Kind
 from tests.race.barriers import Paused, until_done_or_waiting, until_waiting
@@ -102,7 +102,7 @@ async def test_the_epoch_is_checked_inside_the_recording_transaction(
     async def take_over_and_record(tx: Tx) -> None:
         locked = await lock(tx, upload.id)
         piece = Piece(3000, Held(b""))
-        claim = await second.hot.transfers._take_over(ACTOR, piece, tx, locked)
+        claim = await second.hot.transfers._claims.take_over(ACTOR, piece, tx, locked)
         assert claim.upload.epoch > upload.epoch
 
     async with Paused(second, take_over_and_record) as taking:

@@ -46,7 +46,7 @@ from filestore.model import GIB, KIB, Actor, ChunkerParams, Protocol
 from filestore.names import parse_name
 from filestore.settings import Settings, load
 from filestore.transfer.assembly import NEW_CONTENTS, HotPath, running_hot_path
-from filestore.transfer.service import Piece
+from filestore.transfer.claiming import Piece
 from filestore.transfer.source import ByteSource
 from filestore_chunker import Cutter, Params, block_hash
 from tests.contract.faulty import FaultyStore
