@@ -5,15 +5,15 @@ remembered; one that ended without a file frees its key.
 """
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from filestore.acts.places import shown_path
+from filestore.acts.places import living_path, shown_path
+from filestore.acts.uploads import Request, expire_if_due
 from filestore.errors import IdempotencyMismatch, Json
+from filestore.meta import entries, uploads
+from filestore.meta.database import Tx
 from filestore.meta.uploads import Upload
-from filestore.model import UploadPart
-
-if TYPE_CHECKING:
-    from filestore.acts.uploads import Request
+from filestore.model import UploadPart, UploadState
 
 _IMPLIED: Final = "final:"
 
@@ -28,20 +28,48 @@ def final_key(group_id: str, raw_concat: str, raw_metadata: str | None) -> str:
     metadata, in the same group, are the same file.
 
     Clients of tus repeat such a request as it was. Who wants the file a second time says another
-    ``Idempotency-Key``, or has removed the first (:func:`is_implied`).
+    ``Idempotency-Key``, or has removed the first (:func:`begun_before`).
     """
     told = "\0".join((group_id, raw_concat, raw_metadata or ""))
     return f"{_IMPLIED}{sha256(told.encode()).hexdigest()}"
 
 
-def is_implied(key: str) -> bool:
+async def begun_before(tx: Tx, request: Request) -> Upload | None:
+    """What this user began under the same key and what did not end without a file, its row
+    locked; None: nothing.
+
+    :raises IdempotencyMismatch: it was another upload.
+    """
+    if request.idempotency_key is None:
+        return None
+    found = await uploads.lock_by_key(tx, request.user_id, request.idempotency_key)
+    if found is None:
+        return None
+    _check_same(found, request)
+    if await expire_if_due(tx, found):
+        return None
+    if _is_implied(request.idempotency_key) and not await _is_worth_repeating(tx, found):
+        await uploads.change(tx, found, {"idempotency_key": None})
+        return None
+    return found
+
+
+def _is_implied(key: str) -> bool:
     """Whether the client did not say that it repeats a request. Then a file that was removed is
     no answer: clients that find whole parts make the same request when they upload it again.
     """
     return key.startswith(_IMPLIED)
 
 
-def check_same(found: Upload, request: "Request") -> None:
+async def _is_worth_repeating(tx: Tx, upload: Upload) -> bool:
+    """Whether an upload goes on, or its file is there: neither removed nor in the trash."""
+    if upload.state is not UploadState.DONE or upload.version_id is None:
+        return True
+    found = await entries.find_version(tx, upload.version_id)
+    return found is not None and await living_path(tx, found[0].id) is not None
+
+
+def _check_same(found: Upload, request: Request) -> None:
     """Lets go on what asks for the upload that its key began.
 
     A creation that left the length open leaves it open again, also when it was said meanwhile.

@@ -10,10 +10,8 @@ from typing import Final
 
 from filestore.acts import tree
 from filestore.acts.booking import book_completed, book_ended, book_upload
-from filestore.acts.places import living_path
-from filestore.acts.repeated import check_same, is_implied
 from filestore.errors import BadRequest, Json, LengthExceeded, TooLarge
-from filestore.meta import contents, entries, uploads
+from filestore.meta import contents, uploads
 from filestore.meta.accounts import POOL_ID, hold
 from filestore.meta.database import Tx
 from filestore.meta.entries import Temporary
@@ -87,34 +85,6 @@ class Request:
     def is_part(self) -> bool:
         """Whether it is a partial upload, which no file comes of by itself."""
         return self.part is UploadPart.PARTIAL
-
-
-async def begun_before(tx: Tx, request: Request) -> Upload | None:
-    """What this user began under the same key and what did not end without a file, its row
-    locked; None: nothing.
-
-    :raises IdempotencyMismatch: it was another upload.
-    """
-    if request.idempotency_key is None:
-        return None
-    found = await uploads.lock_by_key(tx, request.user_id, request.idempotency_key)
-    if found is None:
-        return None
-    check_same(found, request)
-    if await expire_if_due(tx, found):
-        return None
-    if is_implied(request.idempotency_key) and not await _is_worth_repeating(tx, found):
-        await uploads.change(tx, found, {"idempotency_key": None})
-        return None
-    return found
-
-
-async def _is_worth_repeating(tx: Tx, upload: Upload) -> bool:
-    """Whether an upload goes on, or its file is there: neither removed nor in the trash."""
-    if upload.state is not UploadState.DONE or upload.version_id is None:
-        return True
-    found = await entries.find_version(tx, upload.version_id)
-    return found is not None and await living_path(tx, found[0].id) is not None
 
 
 def mismatch_of_nothing(expected: ExpectedDigest) -> tuple[str, bytes, bytes] | None:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from filestore.acts import uploads as acts
 from filestore.acts.beginning import Wish
 from filestore.acts.concatenating import begin_final
+from filestore.acts.repeated import begun_before
 from filestore.errors import (
     DatabaseUnavailable,
     DigestMismatch,
@@ -114,7 +115,7 @@ class Transfers:
         """
         if request.idempotency_key is None:
             return await begin()
-        look = partial(acts.begun_before, request=request)
+        look = partial(begun_before, request=request)
         for _ in range(_KEY_ATTEMPTS):
             found = await self._engine.db.transact(look)
             if found is not None:
