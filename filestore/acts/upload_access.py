@@ -4,6 +4,8 @@ An upload's address names no group, so its group is looked up first. Who may not
 cannot tell the upload from one that does not exist.
 """
 
+from collections.abc import Awaitable, Callable
+
 from filestore.acts.access import Need, group_access
 from filestore.errors import Forbidden, NotFound, WrongProtocol
 from filestore.ids import is_id
@@ -49,15 +51,19 @@ async def upload_to_end(tx: Tx, principal: Principal, upload_id: str) -> Upload:
     return upload
 
 
-async def check_still_writes(tx: Tx, principal: Principal, group_id: str) -> None:
+async def check_still_writes(
+    tx: Tx, caller: Callable[[Tx], Awaitable[Principal]], group_id: str
+) -> None:
     """Lets an upload complete whose client may still write to its group.
 
     It takes the group's row first, as whoever changes a membership does: one of them is first.
+    Only then it asks for the ``caller``: a token that was revoked during the wait is none.
 
     :raises NotFound: the caller is no member any more.
     :raises Forbidden: a member who may not write any more.
     """
     await ledger.lock(tx, group_id)
+    principal = await caller(tx)
     try:
         await group_access(tx, principal, group_id, _WRITE)
     except NotFound as err:

@@ -1,10 +1,11 @@
 """Who completes an upload is asked for the same rights again, whatever the protocol.
 
 A request may last for hours. A member who was removed or lowered meanwhile, or whose token was
-revoked, makes no file any more. What was acknowledged stays until the upload expires, so that a
+revoked before the completing transaction had its group, makes no file any more. What was acknowledged stays until the upload expires, so that a
 mistake can be put right.
 """
 
+from functools import partial
 from typing import Final
 
 from filestore.acts.upload_access import check_still_writes
@@ -23,7 +24,7 @@ def rights_again(call: Call, group_id: str, as_wanted: Guard | None = None) -> G
     write to it now, then ``as_wanted``, which is what the request expects of the path."""
 
     async def check(tx: Tx) -> None:
-        await check_still_writes(tx, await admitted_again(tx, call), group_id)
+        await check_still_writes(tx, partial(admitted_again, call=call), group_id)
         if as_wanted is not None:
             await as_wanted(tx)
 

@@ -235,13 +235,14 @@ class Connection(RequestHandler):
             return
         if self._is_refused:
             return
-        head, count = (
-            self._head + data if self._current_request is None else b"",
-            self._request_count,
-        )
+        head = self._head + data if self._current_request is None else b""
+        count, was_body = self._request_count, self._is_in_body()
         super().data_received(data)
         request = self._current_request
-        self._weigh(len(data), has_parsed=self._request_count > count)
+        if was_body or self._request_count > count:
+            self._weight.drop()  # at most this piece has a bit of the next header at its end
+        else:
+            self._weigh(len(data))
         is_broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
         self._is_refused |= is_broken and request is None  # its name is looked for in the head
         if is_broken or not (self._messages or request):
@@ -255,19 +256,22 @@ class Connection(RequestHandler):
             self._lingering_time = 0.0  # nothing behind the break can be read
             request.content.set_exception(web.RequestPayloadError("the framing is broken"))
 
-    def _weigh(self, size: int, *, has_parsed: bool) -> None:
-        """Counts what is neither a whole header nor a body, and refuses what is too much of it.
-        Behind that nothing is read: the parser would keep it."""
-        request = self._current_request
-        is_body = request is not None and not request.content.is_eof()
-        if has_parsed or is_body or self._messages:
-            self._weight.drop()
-        elif (error := self._weight.grow(size)) is not None:
-            self._is_refused = True
-            refused = _ErrInfo(status=400, exc=error, message=error.message)
-            self._messages.append((refused, EMPTY_PAYLOAD))
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+    def _is_in_body(self) -> bool:
+        """Whether what comes next belongs to the body of the last request that was parsed."""
+        if self._messages:
+            return not self._messages[-1][1].is_eof()
+        return self._current_request is not None and not self._current_request.content.is_eof()
+
+    def _weigh(self, size: int) -> None:
+        """Counts so many bytes of a header, and refuses what is too much of it. Behind that
+        nothing is read: the parser would keep it."""
+        if (error := self._weight.grow(size)) is None:
+            return
+        self._is_refused = True
+        refused = _ErrInfo(status=400, exc=error, message=error.message)
+        self._messages.append((refused, EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _await_head(self, *, has_begun: bool = True) -> None:
         """Gives a header that has begun its time, counted from its first byte; that of the first

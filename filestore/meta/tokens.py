@@ -157,7 +157,8 @@ async def has_admin_key(tx: Tx) -> bool:
 
 
 async def revoke_token(tx: Tx, token_id: str) -> bool:
-    """Ends the token; whether it was alive. What its requests already began goes on."""
+    """Ends the token; whether it was alive. What its requests already began
+    goes on, but makes no file any more."""
     done = await tx.execute(
         tokens.update()
         .where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None))

@@ -271,15 +271,22 @@ def is_left_over() -> sa.ColumnElement[bool]:
     """Open partial uploads of a file that is gone again: nobody is charged for their bytes.
 
     While the file is there it is charged for them, and until then the final upload reserves them.
-    One that is done may have been terminated since, which leaves its file alone.
+    One that another final upload is being made of is in use: that reserves its bytes anew.
     """
-    final = uploads.alias("final")
+    final, other = uploads.alias("final"), uploads.alias("other")
     is_gone = sa.exists().where(
         final.c.id == uploads.c.taken_by,
         final.c.version_id.is_not(None),
         ~sa.exists().where(versions.c.id == final.c.version_id),
     )
-    return sa.and_(uploads.c.taken_by.is_not(None), uploads.c.state == _OPEN_AS_INDEXED, is_gone)
+    is_in_use = sa.exists().where(
+        other.c.user_id == uploads.c.user_id,
+        other.c.state == _OPEN_AS_INDEXED,
+        other.c.part == UploadPart.FINAL,
+        other.c.raw_concat.contains(uploads.c.id),
+    )
+    is_open = uploads.c.state == _OPEN_AS_INDEXED
+    return sa.and_(uploads.c.taken_by.is_not(None), is_open, is_gone, ~is_in_use)
 
 
 async def due(tx: Tx, *, limit: int) -> list[str]:
@@ -315,11 +322,14 @@ async def forget_ended(tx: Tx, before: sa.ColumnElement[int] | int, limit: int) 
 
     Oldest first, at most ``limit``. Who asks for such an upload afterwards is told that there is
     none, so ``before`` lies as far back as a client may come back for a lost answer. Files and
-    the journal do not need the rows. Repeat it until it removes nothing.
+    the journal do not need the rows; open parts need those of their final uploads, to end with the
+    file. Repeat it until it removes nothing.
     """
+    part = uploads.alias("part")
+    has_parts = sa.exists().where(part.c.taken_by == uploads.c.id, part.c.state == _OPEN_AS_INDEXED)
     ended = (
         sa.select(uploads.c.id)
-        .where(uploads.c.state != _OPEN_AS_INDEXED, uploads.c.changed_at < before)
+        .where(uploads.c.state != _OPEN_AS_INDEXED, uploads.c.changed_at < before, ~has_parts)
         .order_by(uploads.c.changed_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -194,7 +194,9 @@ class Reference:
         self.finals.add(upload_id)
 
     def left_over(self) -> set[str]:
-        """Parts of a file that is gone again: nobody is charged for their bytes."""
+        """Parts of a file that is gone again, and of which no other one is being made: nobody is
+        charged for their bytes."""
+        in_use = {part for upload in self.running.values() for part in upload.parts}
         files = [id(file) for group in self.groups.values() for file in group.all_files]
         there = {
             final
@@ -204,7 +206,10 @@ class Reference:
         return {
             key
             for key, part in self.running.items()
-            if part.taken_by and part.taken_by not in self.running and part.taken_by not in there
+            if part.taken_by
+            and part.taken_by not in self.running
+            and part.taken_by not in there
+            and key not in in_use
         }
 
     def fail(self, upload_id: str) -> None:

@@ -7,11 +7,14 @@ import pytest
 import sqlalchemy as sa
 
 from filestore.acts.upload_access import check_still_writes
-from filestore.errors import Forbidden, NotFound
+from filestore.errors import Forbidden, NotFound, Unauthenticated
+from filestore.ids import new_token, token_hash
 from filestore.meta.database import Tx
 from filestore.meta.members import put_member, remove_member
 from filestore.meta.tables import memberships
+from filestore.meta.tokens import find_bearer, insert_token, revoke_token
 from filestore.model import Principal, Role, Scope
+from filestore.names import check_label
 from filestore.quota import ledger
 from tests.race.barriers import Paused, until_waiting
 from tests.services.collecting import start
@@ -20,7 +23,13 @@ from tests.services.hot_path import ACTOR, GROUP, USER, Process, Site
 pytestmark = pytest.mark.usefixtures("no_lost_errors")
 
 PRINCIPAL = Principal(USER, "tester", False, "tok_test", frozenset(Scope))
-RIGHTS = partial(check_still_writes, principal=PRINCIPAL, group_id=GROUP)
+
+
+async def _caller(tx: Tx) -> Principal:
+    return PRINCIPAL
+
+
+RIGHTS = partial(check_still_writes, caller=_caller, group_id=GROUP)
 
 
 @pytest.fixture
@@ -57,6 +66,35 @@ async def test_who_completes_while_it_loses_the_right_waits_and_is_refused(
     assert (found.state, found.offset, found.reserved) == ("open", 5, 10)
     await at.check_books()
     await at.check_rest()
+
+
+async def test_a_token_that_is_revoked_while_it_waits_makes_no_file(at: Process) -> None:
+    secret = new_token()
+    named = check_label("phone", "a token")
+    scopes = [Scope.READ, Scope.WRITE]
+    make = partial(
+        insert_token, secret=secret, user_id=USER, name=named, scopes=scopes, groups=None,
+        expires_at=None,
+    )  # fmt: skip
+    token = await at.db.transact(make)
+
+    async def caller(tx: Tx) -> Principal:
+        bearer = await find_bearer(tx, token_hash(secret))
+        if bearer is None:
+            raise Unauthenticated()
+        return bearer.principal
+
+    guard = partial(check_still_writes, caller=caller, group_id=GROUP)
+    upload = await at.begin(10)
+    async with Paused(at, lambda tx: ledger.lock(tx, GROUP)) as other:
+        completing = asyncio.create_task(at.append(upload, 0, b"helloworld", guard=guard))
+        await until_waiting(at, completing)
+        assert await at.db.transact(partial(revoke_token, token_id=token.id))
+        await other.go_on()
+        with pytest.raises(Unauthenticated):
+            await completing
+    assert (await at.look(upload)).state == "open"
+    await at.hot.transfers.terminate(ACTOR, upload.id)
 
 
 async def test_who_completes_first_has_a_file_and_the_right_ends_behind_it(at: Process) -> None:

@@ -156,7 +156,7 @@ async def test_a_final_upload_of_many_blocks_is_built_in_short_transactions(
 
 
 async def _stopped_behind_the_first_batch(
-    at: Process, parts: Sequence[Upload], monkeypatch: pytest.MonkeyPatch
+    at: Process, parts: Sequence[Upload], monkeypatch: pytest.MonkeyPatch, name: str = "file"
 ) -> Upload:
     """The final upload as a crash leaves it that comes behind its first batch."""
     begun: list[Concatenation] = []
@@ -170,8 +170,9 @@ async def _stopped_behind_the_first_batch(
         patch.setattr(Concatenation, "run", noted)
         patch.setattr(concatenating, "reached", lambda _: begun[0].leave())
         with pytest.raises(UploadTakenOver):
-            await _final(at, parts)
-    (running,) = await at.all(sa.select(uploads.c.id).where(uploads.c.part == "final"))
+            await _final(at, parts, name)
+    is_running = (uploads.c.part == "final", uploads.c.state == "open")
+    (running,) = await at.all(sa.select(uploads.c.id).where(*is_running))
     return await at.look(running.id)
 
 
@@ -385,4 +386,19 @@ async def test_a_file_in_the_trash_is_no_answer_to_who_makes_it_again(at: Proces
     assert last.id not in (first.id, again.id)
     await _check(at, last, b"hello")
     assert (await at.look(part)).reserved == 0
+    await at.check_books()
+
+
+async def test_a_part_of_which_another_file_is_being_made_stays(
+    at: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random_bytes(900_000, "twice")
+    part = await _part(at, data)
+    await _final(at, [part], "first")
+    await _stopped_behind_the_first_batch(at, [part], monkeypatch, "second")
+    await delete(at, "first")
+    assert await _parts_left_over(at) == 0
+    assert await Reaper(at.db, at.id).expire_uploads() == 0
+    await _check(at, await _final(at, [part], "second"), data)
+    assert await Reaper(at.db, at.id).expire_uploads() == 1
     await at.check_books()

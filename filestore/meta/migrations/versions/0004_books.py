@@ -116,16 +116,12 @@ def _alter_uploads() -> None:
     files = sa.Column(
         "reserved_files", sa.BigInteger(), zero_or_one, server_default=sa.text("0"), nullable=False
     )
-    deferred: sa.Column[bool] = sa.Column(
-        "is_deferred", sa.Boolean(), server_default=sa.text("false"), nullable=False
-    )
     is_part = sa.CheckConstraint("part IN ('partial', 'final')", name=op.f("ck_uploads_part"))
     op.add_column("uploads", files)
     op.add_column("uploads", sa.Column("pool_id", sa.String(40), nullable=True))
     op.add_column("uploads", sa.Column("part", sa.String(8), is_part, nullable=True))
     op.add_column("uploads", sa.Column("raw_concat", sa.Text(), nullable=True))
     op.add_column("uploads", sa.Column("idempotency_key", sa.Text(), nullable=True))
-    op.add_column("uploads", deferred)
     op.add_column("uploads", sa.Column("wanted_epoch", sa.BigInteger(), nullable=True))
     op.add_column("uploads", sa.Column("taken_by", sa.String(40), nullable=True))
     op.create_index(
