@@ -1,8 +1,8 @@
 """Who completes an upload is asked for the same rights again, whatever the protocol.
 
 A request may last for hours. A member who was removed or lowered meanwhile, or whose token was
-revoked before the completing transaction had its group, makes no file any more. What was acknowledged stays until the upload expires, so that a
-mistake can be put right.
+revoked before the completing transaction had its group, makes no file any more. What was
+acknowledged stays until the upload expires, so that a mistake can be put right.
 """
 
 from functools import partial

@@ -9,32 +9,40 @@ so long nobody could write. So it goes in pieces here:
 2. The file is synced in a thread of ours, while others write.
 3. When the WAL is long, 1 and 2 are done once more, for what has come meanwhile, and then the
    little that is left is copied and synced; so SQLite begins the WAL anew.
+4. That fails where readers overlap without end. When the WAL is very long, new ones wait for the
+   others, and for 3.
 
-If SQLite did not leave out the sync, 1 would take longer; nothing that is durable rests on that.
 All of it is done by the one connection that writes: before 3.51.3 a checkpoint by another one
 beside it may damage the WAL (sqlite.org/wal.html, "The WAL-reset bug").
+
+SQLite takes for safe what 1 has copied. When the system then says that it could not write that to
+the disk, nobody would copy it again, and the WAL would begin anew over it. So the process ends on
+the spot, without the last checkpoint of an orderly end: SQLite copies all of a WAL that it finds.
 """
 
 import asyncio
 import contextlib
 import os
 import sqlite3
-from typing import Final
+import sys
+from typing import Final, NoReturn
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from filestore.meta.sqlite import Copied, checkpoint
-from filestore.meta.turns import Turns, giving_way
+from filestore.meta.turns import Gate, Turns, giving_way
 
 EVERY: Final = 50
 """Commits from one copying to the next: of ten to a hundred pages each, so some thousand pages,
 which take some milliseconds."""
 LONG: Final = 4000
 """Pages in the WAL, 16 MB, from which on it is to begin anew."""
-BACKSTOP: Final = 16_384
-"""Pages in the WAL, 64 MiB, from which on SQLite does it by itself in a commit after all."""
+VERY_LONG: Final = 16_384
+"""Pages in the WAL, 64 MiB, from which on readers are held up for that."""
+EMPTY_S: Final = 1.0
+"""How long readers are held up at most. A longer one is waited for the next time."""
 QUIET_S: Final = 0.5
 """How long a copying waits for a commit behind its view. Where none comes nobody waits for it."""
 
@@ -54,6 +62,8 @@ class Checkpoints:
         self._committed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._fd = -1
+        self.gate = Gate()
+        """What all who read go through."""
         self.done = 0
         """How often all of the WAL was in the file, so that it could begin anew."""
 
@@ -90,14 +100,22 @@ class Checkpoints:
         """It is tried again after as many commits; until then the WAL has everything."""
         try:
             await self._go()
+        except Unsynced as err:
+            end_at_once(str(err))
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as err:
             _log.warning("sqlite.not_checkpointed", error=str(err), again_after_commits=EVERY)
+        except Exception:
+            _log.exception("sqlite.checkpoint_crashed")  # a defect, which must not be the last one
 
     async def _go(self) -> None:
-        if await self._copy_apart() >= LONG:
-            await self._copy_apart()  # what came during the sync: its own is short
-            rest = await self._copy()
-            self.done += rest.copied == rest.pages
+        if self._fd < 0:  # before anything is copied: who opens it later may not be told of errors
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        pages = await self._copy_apart()
+        if pages < LONG:
+            return
+        await self._copy_apart()  # what came during the sync: its own is short
+        rest = await (self._copy() if pages < VERY_LONG else self._copy_alone())
+        self.done += rest.copied == rest.pages
 
     async def _copy_apart(self) -> int:
         """Copies and syncs what is in the WAL by now; how many pages are in it. Only for copying
@@ -109,15 +127,50 @@ class Checkpoints:
                 async with asyncio.timeout(QUIET_S):
                     await self._committed.wait()
             there = await self._copy()
-        await asyncio.to_thread(self._sync)
+        await self._sync()
         return there.pages
+
+    async def _copy_alone(self) -> Copied:
+        """Copies all, while nobody reads what is not in the file yet."""
+        with contextlib.suppress(TimeoutError):
+            async with self.gate.shut(within_s=EMPTY_S):
+                return await self._copy_now()  # who wants to read waits for it
+        return await self._copy()
 
     async def _copy(self) -> Copied:
         with giving_way():
+            return await self._copy_now()
+
+    async def _copy_now(self) -> Copied:
+        try:
             async with self._turns.turn(), self._writer.connect() as connection:
                 return await checkpoint(connection)
+        except sqlite3.OperationalError as err:
+            if getattr(err, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR:
+                raise Unsynced(str(err)) from err
+            raise
 
-    def _sync(self) -> None:
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        _flush(self._fd)
+    async def _sync(self) -> None:
+        """Also when it is cancelled, it waits for the outcome."""
+        syncing = asyncio.ensure_future(asyncio.to_thread(_flush, self._fd))
+        try:
+            await asyncio.shield(syncing)
+        except OSError as err:
+            raise Unsynced(str(err)) from err
+        except asyncio.CancelledError:
+            await asyncio.wait((syncing,))
+            if (failure := syncing.exception()) is not None:
+                raise Unsynced(str(failure)) from failure
+            raise
+
+
+class Unsynced(Exception):
+    """What SQLite takes for written may not be on the disk."""
+
+
+def end_at_once(reason: str) -> NoReturn:
+    """Ends the process as a crash would. What was acknowledged is in the WAL."""
+    _log.critical("sqlite.not_synced", error=reason, act="the process ends; start it again")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState
 
 from filestore.errors import BadSetting, CannotStart, DatabaseUnavailable
-from filestore.meta.checkpoints import BACKSTOP, Checkpoints
+from filestore.meta.checkpoints import Checkpoints
 from filestore.meta.sqlite import BEGIN, connect_in_one_hop, run_at_once
 from filestore.meta.tables import metadata
 from filestore.meta.turns import Turns
@@ -115,9 +115,13 @@ class Database:
 
         :raises DatabaseUnavailable: no answer. Safe to retry.
         """
+        checkpoints = self._checkpoints
         try:
-            async with self._reader.connect() as connection:
-                return await look(connection)
+            async with (
+                contextlib.nullcontext() if checkpoints is None else checkpoints.gate.inside()
+            ):
+                async with self._reader.connect() as connection:
+                    return await look(connection)
         except (DBAPIError, OSError, sa.exc.TimeoutError) as err:
             raise _unavailable(err) from err
 
@@ -253,7 +257,7 @@ _WRITER_PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    f"PRAGMA wal_autocheckpoint = {BACKSTOP}",
+    "PRAGMA wal_autocheckpoint = 0",  # checkpoints.py has them
 )
 
 

@@ -109,3 +109,43 @@ class Turns:
         while waiting and waiting[0].done():  # cancelled, and not yet out of the line
             waiting.popleft()
         return bool(waiting)
+
+
+class Gate:
+    """Lets everybody through, but while somebody wants to have those inside gone."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._is_open, self._is_empty = asyncio.Event(), asyncio.Event()
+        self._is_open.set()
+        self._is_empty.set()
+
+    def __repr__(self) -> str:
+        return f"<Gate, {'open' if self._is_open.is_set() else 'shut'}, {self._inside} inside>"
+
+    @contextlib.asynccontextmanager
+    async def inside(self) -> AsyncIterator[None]:
+        while not self._is_open.is_set():
+            await self._is_open.wait()
+        self._inside += 1
+        self._is_empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._is_empty.set()
+
+    @contextlib.asynccontextmanager
+    async def shut(self, *, within_s: float) -> AsyncIterator[None]:
+        """Nobody is inside while the block runs. One at a time.
+
+        :raises TimeoutError: somebody stays; all go through again.
+        """
+        self._is_open.clear()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._is_empty.wait()
+            yield
+        finally:
+            self._is_open.set()

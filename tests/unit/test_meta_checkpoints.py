@@ -1,16 +1,20 @@
 """SQLite's WAL goes into the file beside the writers, begins anew, and loses nothing."""
 
 import asyncio
+import errno
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 import structlog.testing
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from filestore.meta import checkpoints, sqlite
-from filestore.meta.checkpoints import BACKSTOP, EVERY, Checkpoints
+from filestore.meta.checkpoints import VERY_LONG, Checkpoints
 from filestore.meta.database import Database, Tx, open_database
 from filestore.meta.tables import domains
 
@@ -49,6 +53,10 @@ async def _write(db: Database, numbers: range) -> None:
         await db.transact(lambda tx, rows=rows: tx.execute(domains.insert(), rows))  # type: ignore[misc]
 
 
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size
 
@@ -78,7 +86,7 @@ async def test_the_wal_begins_anew_while_there_is_writing(db: Database, path: Pa
 async def test_the_pages_get_into_the_file_without_it(
     db: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "LONG", BACKSTOP)
+    monkeypatch.setattr(checkpoints, "LONG", VERY_LONG)
     before = _size(path)
     await _write(db, range(100))
     await _of(db).settled()
@@ -133,12 +141,115 @@ async def test_one_that_fails_is_said_and_done_again(
     assert _count(path) == commits * 10
 
 
-async def test_sqlite_itself_does_it_in_a_commit_only_as_a_last_resort(path: Path) -> None:
-    db = await open_database(f"sqlite+aiosqlite:///{path}")
-
+async def test_no_commit_copies_or_syncs(db: Database) -> None:
     async def limit(tx: Tx) -> int:
         return int(await tx.scalar(sa.text("PRAGMA wal_autocheckpoint")) or 0)
 
-    assert await db.transact(limit) == BACKSTOP
-    assert EVERY * 100 < BACKSTOP, "some rounds of a hundred pages a commit come first"
+    assert await db.transact(limit) == 0
+
+
+async def test_overlapping_readers_are_held_up_for_a_wal_that_is_very_long(
+    db: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "VERY_LONG", 40)
+    over = asyncio.Event()
+
+    async def look(tx: Tx) -> None:
+        await tx.execute(sa.select(domains).limit(1))
+        await asyncio.sleep(0.01)
+        await tx.execute(sa.select(domains).limit(1))
+
+    async def read() -> int:
+        times = 0
+        while not over.is_set():
+            await db.read(look)
+            times += 1
+        return times
+
+    async with asyncio.TaskGroup() as tasks:
+        readers = [tasks.create_task(read()) for _ in range(3)]
+        commits = await _write_until_done(db, 3)
+        over.set()
+    assert all(reader.result() for reader in readers)
+    assert _times_begun(path.with_name(path.name + "-wal")) >= 2
+    await _of(db).settled()
+    assert _count(path) == commits * 10
+
+
+async def test_a_reader_that_stays_is_not_waited_for_without_end(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EMPTY_S", 0.05)
+    await _write(db, range(3))
+    inside, over = asyncio.Event(), asyncio.Event()
+
+    async def look(tx: Tx) -> None:
+        await tx.execute(sa.select(domains).limit(1))
+        inside.set()
+        await over.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(db.read(look))
+        await inside.wait()
+        await _write(db, range(3, 4))
+        some = await _of(db)._copy_alone()
+        assert some.copied < some.pages
+        await db.read(lambda tx: tx.execute(sa.select(domains).limit(1)))
+        over.set()
+
+
+@pytest.mark.parametrize("fails", ["sync", "checkpoint"])
+async def test_after_a_write_that_was_lost_the_process_ends_and_the_wal_has_all(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """The file is put back as it was: as after a write-back that failed once, and is forgotten."""
+    died = asyncio.Event()
+    monkeypatch.setattr(checkpoints, "EVERY", 5)
+    monkeypatch.setattr(checkpoints, "QUIET_S", 0.01)
+    monkeypatch.setattr(checkpoints, "end_at_once", lambda _reason: died.set())
+    db = await open_database(f"sqlite+aiosqlite:///{path}")
+    await _write(db, range(20))
+    await _of(db).settled()
+    before = _bytes(path)
+
+    if fails == "sync":
+        monkeypatch.setattr(checkpoints, "_flush", _broken)
+    else:
+        monkeypatch.setattr(checkpoints, "checkpoint", _broken_checkpoint)
+    await _write(db, range(20, 40))
+    async with asyncio.timeout(20):
+        await died.wait()
+    left = tmp_path / "left"
+    left.mkdir()
+    (left / path.name).write_bytes(before)
+    wal = path.with_name(path.name + "-wal")
+    (left / wal.name).write_bytes(_bytes(wal))
+    connection = sqlite3.connect(left / path.name)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("SELECT count(*) FROM domains").fetchone() == (400,)
+    connection.close()
     await db.close()
+
+
+def _broken(_fd: int) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+async def _broken_checkpoint(connection: AsyncConnection) -> sqlite.Copied:
+    await sqlite.checkpoint(connection)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    raise error
+
+
+def test_it_ends_as_a_crash_would() -> None:
+    code = """
+from filestore.meta.checkpoints import end_at_once
+try:
+    end_at_once("it broke")
+finally:
+    print("in order")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "it broke" in ended.stdout + ended.stderr and "in order" not in ended.stdout
