@@ -138,6 +138,14 @@ def _make_own_folder(path: Path) -> None:
         _log.warning("data.open_to_others", folder=str(path), mode=f"{mode:04o}", advice=_ADVICE)
 
 
+async def prepare_database(settings: Settings) -> None:
+    """Brings the schema to the newest revision, however long that takes.
+
+    :raises CannotStart: it does not answer; says which and why.
+    """
+    await (await _open_database(settings)).close()
+
+
 async def _open_database(settings: Settings) -> Database:
     """:raises CannotStart: it does not answer; says which and why."""
     url = settings.database_url

@@ -6,6 +6,7 @@ uploads sent, ends, and is replaced while its clients go on at the others: so wo
 one by one. Workers watch a pipe that closes with the parent, so they stop even when it is killed.
 """
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from multiprocessing.process import parent_process
 from types import FrameType
 from typing import Final
 
+from filestore.app import prepare_database
 from filestore.cli.crew import Crew, Worker
 from filestore.cli.serving import LEAST_END_S, announce, run
 from filestore.errors import CannotStart, FilestoreError
@@ -38,9 +40,13 @@ _FAILED: Final = 1
 def serve_with_workers(settings: Settings) -> None:
     """Serves with ``server.workers`` processes until a signal comes.
 
-    :raises CannotStart: the address cannot be listened on, or a worker cannot start; says why.
+    The schema is brought up to date before any is started: their time to be ready is bounded.
+
+    :raises CannotStart: the address cannot be listened on, the database cannot be used, or a
+        worker cannot start; says why.
     """
     server = settings.server
+    asyncio.run(prepare_database(settings))
     with _listening_socket(settings) as sock, _signals() as told:
         crew = Crew(server.workers, partial(_start, settings, sock), start_s=server.start_s)
         try:

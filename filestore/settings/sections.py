@@ -113,7 +113,8 @@ class Server(Section):
         "Time in seconds within which each of several workers is ready, or is killed and replaced.",
         ge=5,
         le=3600,
-        why="a migration and patience with a store fit; one that hangs does not hold its place",
+        why="patience with a store fits, and a migration comes before; one that hangs does not hold"
+        " its place",
     )
     shutdown_s: float = setting(
         8.0,

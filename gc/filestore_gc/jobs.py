@@ -79,6 +79,7 @@ class Jobs:
         self._process_id = process_id
         self._woken = asyncio.Event()
         self._at_work: set[str] = set()
+        self._is_taking = False
 
     def __repr__(self) -> str:
         return f"<Jobs of {self._process_id}, {len(self._at_work)} at work>"
@@ -101,7 +102,8 @@ class Jobs:
                             await self._woken.wait()
                     self._woken.clear()
         finally:
-            await self._fail_unbegun()
+            if self._is_taking:
+                await self._fail_unbegun()
 
     async def _take_all(self, tasks: asyncio.TaskGroup) -> None:
         if not await self._db.read(jobs.has_open):
@@ -112,8 +114,11 @@ class Jobs:
             _log.warning("job.process_died", job=job_id)
         while (job := await self._take()) is not None:
             tasks.create_task(self._do(job))
+            await asyncio.sleep(0)  # it has begun, and ends whatever comes
+        self._is_taking = False
 
     async def _take(self) -> Job | None:
+        self._is_taking = True
         try:
             act = partial(jobs.take, kinds=tuple(self.kinds), process_id=self._process_id)
             return await self._db.transact(act)

@@ -13,8 +13,10 @@ from yarl import URL
 
 from filestore.app import Service, listening, make_service
 from filestore.http import connection
+from filestore.http.body import RequestBody
 from filestore.http.call import Call
 from filestore.http.heads import HeadsTooLong, HeadTooLong, Room, Weight
+from filestore.model import MIB
 from filestore.settings import Settings, load
 from tests.http.api import PROBLEM, RawConnection
 from tests.http.skeleton import serving
@@ -218,6 +220,54 @@ async def test_headers_that_begin_behind_a_request_are_counted_too(service: Serv
         assert status == 200
         await raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + FIELD * 4)
         assert (await raw.head())[0] == 431
+
+
+@pytest.mark.parametrize("last", [100, 200_000, 250_000])
+async def test_the_end_of_a_body_is_no_header(
+    service: Service, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    room = Room()
+    monkeypatch.setattr(connection, "Room", lambda: room)
+
+    async def answer(call: Call) -> web.StreamResponse:
+        body, size = RequestBody(call), 0
+        while piece := await body.read(MIB):
+            size += len(piece)
+        return web.Response(text=str(size))
+
+    first = 10_000
+    head = b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    async with serving(service, answer) as url, RawConnection(url) as raw:
+        for _ in range(2):
+            await raw.send(head % (first + last) + bytes(first))
+            await asyncio.sleep(0.05)  # so that the rest comes in pieces of its own
+            await raw.send(bytes(last))
+            status, headers = await raw.head()
+            assert (status, await raw.body(headers)) == (200, b"%d" % (first + last))
+            assert repr(room) == repr(Room()), "a connection that is idle holds nothing"
+
+
+async def test_headers_behind_requests_that_wait_are_counted(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, go, begun = Room(), asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(connection, "Room", lambda: room)
+
+    async def answer(call: Call) -> web.StreamResponse:
+        begun.set()
+        await go.wait()
+        return web.Response(text="ok")
+
+    async with serving(service, answer) as url, RawConnection(url) as raw:
+        await raw.send((POST + b"\r\n") * 2)
+        await begun.wait()
+        await raw.send(POST + FIELD * 2)
+        await _until(lambda: room._left < Room()._left - len(FIELD))
+        await raw.send(FIELD * 2)
+        go.set()
+        for expected in (200, 200, 431):
+            status, headers = await raw.head()
+            assert (status, bool(await raw.body(headers))) == (expected, True)
 
 
 async def test_unfinished_headers_of_all_connections_share_one_room() -> None:
