@@ -99,10 +99,12 @@ class Connection(RequestHandler):
         "_head",
         "_header_timer",
         "_is_counted",
+        "_is_heard_out",
         "_is_refused",
         "_is_turned_away",
         "_limits",
         "_metrics",
+        "_room",
         "_unsent",
         "_weight",
         "_wire",
@@ -128,9 +130,11 @@ class Connection(RequestHandler):
         self._wire: asyncio.Transport | None = None
         self._unsent = 0
         self._is_counted = False
+        self._is_heard_out = False
         self._is_refused = False
         self._is_turned_away = False
         self._head = b""
+        self._room = room
         self._weight = Weight(room, limits.header_size + BESIDE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -152,6 +156,8 @@ class Connection(RequestHandler):
                 timer.cancel()
         if self._metrics is not None and self._is_counted:
             self._metrics.connections.dec()
+        if self._is_heard_out:
+            self._room.heard()
         self._wire = None
         self._weight.drop()
         super().connection_lost(exc)
@@ -199,7 +205,8 @@ class Connection(RequestHandler):
         if self._metrics is not None:
             self._metrics.connections_refused.inc()
         set_window(transport, READ_BUFFER)
-        if self._cors is not None and self._cors.is_on:
+        if self._cors is not None and self._cors.is_on and self._room.hear_out():
+            self._is_heard_out = True
             self._header_timer = self._loop.call_later(LINGER_S, self._refuse, transport)
         else:
             self._refuse(transport)

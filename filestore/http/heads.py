@@ -20,6 +20,11 @@ header in a refusal: some 190 MiB at the worst. What came in one piece with the 
 before is not counted; a piece is what the socket's window holds, 16 KiB between requests."""
 
 
+HEARD_OUT: Final = 128
+"""Connections too many whose header is waited for, so that pages of other origins can read the
+refusal. Each takes a file, of which few are set aside; others are refused at once."""
+
+
 class HeadTooLong(HttpProcessingError):
     """All headers of a request together have more than ``limit`` bytes."""
 
@@ -36,10 +41,11 @@ class HeadsTooLong(HttpProcessingError):
 
 
 class Room:
-    """Bytes that unfinished headers of all connections share."""
+    """Bytes that unfinished headers of all connections share, and how many are heard out."""
 
     def __init__(self, total: int = TOTAL) -> None:
         self._left = total
+        self._heard_out = 0
 
     def __repr__(self) -> str:
         return f"<Room for {self._left} bytes>"
@@ -53,6 +59,16 @@ class Room:
 
     def give(self, size: int) -> None:
         self._left += size
+
+    def hear_out(self) -> bool:
+        """Whether one more connection may be; then it is, until :meth:`heard`."""
+        if self._heard_out >= HEARD_OUT:
+            return False
+        self._heard_out += 1
+        return True
+
+    def heard(self) -> None:
+        self._heard_out -= 1
 
 
 class Weight:

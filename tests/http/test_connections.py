@@ -12,7 +12,7 @@ from aiohttp import web
 from yarl import URL
 
 from filestore.app import Service, listening, make_service
-from filestore.http import connection
+from filestore.http import connection, heads
 from filestore.http.body import RequestBody
 from filestore.http.call import Call
 from filestore.http.heads import HeadsTooLong, HeadTooLong, Room, Weight
@@ -186,6 +186,19 @@ async def test_a_preflight_without_room_is_answered_so_that_the_page_gets_to_the
 async def test_who_is_silent_without_room_is_told_so_all_the_same(tmp_path: Path) -> None:
     async with _crowded(tmp_path, PAGE) as url, RawConnection(url) as raw:
         assert (await raw.head())[0] == 503
+
+
+async def test_of_those_without_room_only_some_are_heard_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_S", 3600)
+    monkeypatch.setattr(heads, "HEARD_OUT", 1)
+    async with _crowded(tmp_path, PAGE) as url, RawConnection(url) as silent:
+        for _ in range(2):
+            async with RawConnection(url) as raw:
+                assert (await raw.head())[0] == 503
+        await silent.send(f"GET / HTTP/1.1\r\nOrigin: {PAGE}\r\n\r\n".encode())
+        assert (await silent.head())[1]["access-control-allow-origin"] == PAGE
 
 
 async def test_a_head_without_end_is_not_kept_without_room(tmp_path: Path) -> None:
