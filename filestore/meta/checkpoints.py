@@ -42,7 +42,8 @@ LONG: Final = 4000
 VERY_LONG: Final = 16_384
 """Pages in the WAL, 64 MiB, from which on readers are held up for that."""
 EMPTY_S: Final = 1.0
-"""How long readers are held up at most. A longer one is waited for the next time."""
+"""How long those inside are waited for, and then the turn to write, while new readers are held up.
+A reading that lasts longer is waited for the next time."""
 QUIET_S: Final = 0.5
 """How long a copying waits for a commit behind its view. Where none comes nobody waits for it."""
 
@@ -131,10 +132,13 @@ class Checkpoints:
         return there.pages
 
     async def _copy_alone(self) -> Copied:
-        """Copies all, while nobody reads what is not in the file yet."""
+        """Copies all, while nobody reads what is not in the file yet.
+
+        The turn to write is waited for no longer than the readers: who has it may wait for them.
+        """
         with contextlib.suppress(TimeoutError):
-            async with self.gate.shut(within_s=EMPTY_S):
-                return await self._copy_now()  # who wants to read waits for it
+            async with self.gate.shut(within_s=EMPTY_S), asyncio.timeout(EMPTY_S):
+                return await self._copy_now()
         return await self._copy()
 
     async def _copy(self) -> Copied:

@@ -198,6 +198,24 @@ async def test_a_reader_that_stays_is_not_waited_for_without_end(
         over.set()
 
 
+async def test_who_reads_in_its_turn_to_write_is_not_waited_for_without_end(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EMPTY_S", 0.05)
+    copying: list[asyncio.Task[sqlite.Copied]] = []
+
+    async def act(tx: Tx) -> None:
+        await tx.execute(domains.insert().values(id="one"))
+        copying.append(asyncio.create_task(_of(db)._copy_alone()))
+        while _of(db).gate._is_open.is_set():
+            await asyncio.sleep(0)
+        await db.read(lambda tx: tx.execute(sa.select(domains).limit(1)))
+
+    async with asyncio.timeout(20):
+        await db.transact(act)
+        await copying[0]
+
+
 @pytest.mark.parametrize("fails", ["sync", "checkpoint"])
 async def test_after_a_write_that_was_lost_the_process_ends_and_the_wal_has_all(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
