@@ -207,7 +207,7 @@ async def test_who_reads_in_its_turn_to_write_is_not_waited_for_without_end(
     async def act(tx: Tx) -> None:
         await tx.execute(domains.insert().values(id="one"))
         copying.append(asyncio.create_task(_of(db)._copy_alone()))
-        while _of(db).gate._is_open.is_set():
+        while _of(db).gate._is_open.is_set():  # noqa: ASYNC110  (nobody tells)
             await asyncio.sleep(0)
         await db.read(lambda tx: tx.execute(sa.select(domains).limit(1)))
 
