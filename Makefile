@@ -42,7 +42,8 @@ machine: $(READY)  ## random histories against a plain model, some minutes; FILE
 		$(BIN)/python -m pytest tests/model/test_machine.py -rP --timeout 0 $(ARGS)
 
 soak: $(READY)  ## mixed load for SOAK_SECONDS (120) on each backend while it collects all the time
-	$(BIN)/python -m pytest tests/e2e/test_soak.py -m '' -rP $(ARGS)
+	SOAK_SECONDS=$${SOAK_SECONDS:-120} \
+		$(BIN)/python -m pytest tests/e2e/test_soak.py -m '' -rP $(ARGS)
 
 storm: $(READY)  ## STORM_OPERATIONS (10000) by 32 clients with kill -9 in between; the books are audited
 	STORM_OPERATIONS=$${STORM_OPERATIONS:-10000} \
