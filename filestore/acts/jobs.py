@@ -1,6 +1,6 @@
 """Acts on jobs: ask for one, look, cancel, and what is written when one ends."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Final
 
@@ -83,9 +83,9 @@ async def fail_orphaned(tx: Tx, process_id: str, *, alone: bool) -> list[str]:
     return [job.id for job in found]
 
 
-async def fail_own(tx: Tx, process_id: str, end: End) -> None:
-    """The jobs that a process has taken and that did not end, end now."""
-    await _note(tx, await jobs.fail_own(tx, process_id, end), end)
+async def fail_own(tx: Tx, process_id: str, end: End, *, besides: Collection[str] = ()) -> None:
+    """The jobs that a process has taken and that did not end, end now, ``besides`` these."""
+    await _note(tx, await jobs.fail_own(tx, process_id, end, besides=besides), end)
 
 
 async def _note(tx: Tx, ended: Iterable[Job], end: End) -> None:

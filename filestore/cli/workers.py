@@ -46,8 +46,7 @@ def serve_with_workers(settings: Settings) -> None:
         worker cannot start; says why.
     """
     server = settings.server
-    asyncio.run(prepare_database(settings))
-    with _listening_socket(settings) as sock, _signals() as told:
+    with _listening_socket(settings) as sock, _prepared(settings), _signals() as told:
         crew = Crew(server.workers, partial(_start, settings, sock), start_s=server.start_s)
         try:
             if url := crew.begin(told):
@@ -55,6 +54,13 @@ def serve_with_workers(settings: Settings) -> None:
                 crew.keep(told)
         finally:
             crew.stop(_end_s(settings))
+
+
+@contextlib.contextmanager
+def _prepared(settings: Settings) -> Iterator[None]:
+    """A signal ends the process on the spot meanwhile: a migration happens wholly or not at all."""
+    asyncio.run(prepare_database(settings))
+    yield
 
 
 def _start(settings: Settings, sock: socket.socket) -> Worker:

@@ -104,6 +104,7 @@ class Connection(RequestHandler):
         "_is_turned_away",
         "_limits",
         "_metrics",
+        "_payload",
         "_room",
         "_unsent",
         "_weight",
@@ -134,6 +135,7 @@ class Connection(RequestHandler):
         self._is_refused = False
         self._is_turned_away = False
         self._head = b""
+        self._payload: StreamReader | None = None
         self._room = room
         self._weight = Weight(room, limits.header_size + BESIDE)
 
@@ -242,17 +244,22 @@ class Connection(RequestHandler):
             return
         if self._is_refused:
             return
-        head = self._head + data if self._current_request is None else b""
         count, was_body = self._request_count, self._is_in_body()
+        is_head = self._current_request is None and not was_body
+        head = self._head + data if is_head else b""
         super().data_received(data)
         request = self._current_request
+        if self._request_count > count:
+            self._payload = self._messages[-1][1]
         if was_body or self._request_count > count:
             self._weight.drop()  # at most this piece has a bit of the next header at its end
         else:
             self._weigh(len(data))
+        if was_body and not self._is_in_body() and self._wire is not None:
+            set_window(self._wire, READ_BUFFER)
         is_broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
         self._is_refused |= is_broken and request is None  # its name is looked for in the head
-        if is_broken or not (self._messages or request):
+        if is_broken or not (self._messages or request or self._is_in_body()):
             self._head = head[-self._limits.header_size - len(data) - _NAME_SIZE :]
         else:
             self._head = b""
@@ -264,10 +271,9 @@ class Connection(RequestHandler):
             request.content.set_exception(web.RequestPayloadError("the framing is broken"))
 
     def _is_in_body(self) -> bool:
-        """Whether what comes next belongs to the body of the last request that was parsed."""
-        if self._messages:
-            return not self._messages[-1][1].is_eof()
-        return self._current_request is not None and not self._current_request.content.is_eof()
+        """Whether what comes next belongs to the body of the last request that was parsed, also
+        when nobody has taken that up yet, or nobody wants its body any more."""
+        return self._payload is not None and not self._payload.is_eof()
 
     def _weigh(self, size: int) -> None:
         """Counts so many bytes of a header, and refuses what is too much of it. Behind that

@@ -63,6 +63,8 @@ def _upload_id(address: str, asked: URL) -> str:
     is_web = url.scheme in ("", "http", "https")
     if found is None or not is_web or not is_id("upl", found[1]) or url.query_string:
         raise _no_address(address)
+    if found[1] not in address:  # what is kept of the header is searched for the ids in it
+        raise _no_address(address)
     return found[1]
 
 

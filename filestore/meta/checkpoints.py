@@ -18,6 +18,7 @@ beside it may damage the WAL (sqlite.org/wal.html, "The WAL-reset bug").
 SQLite takes for safe what 1 has copied. When the system then says that it could not write that to
 the disk, nobody would copy it again, and the WAL would begin anew over it. So the process ends on
 the spot, without the last checkpoint of an orderly end: SQLite copies all of a WAL that it finds.
+A long one that a process left is copied before anybody reads.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ import contextlib
 import os
 import sqlite3
 import sys
-from typing import Final, NoReturn
+import time
+from collections.abc import Coroutine
+from typing import Any, Final, NoReturn, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -41,11 +44,19 @@ LONG: Final = 4000
 """Pages in the WAL, 16 MB, from which on it is to begin anew."""
 VERY_LONG: Final = 16_384
 """Pages in the WAL, 64 MiB, from which on readers are held up for that."""
-EMPTY_S: Final = 1.0
-"""How long those inside are waited for, and then the turn to write, while new readers are held up.
-A reading that lasts longer is waited for the next time."""
+EMPTY_S: Final = 0.1
+"""How long those inside are waited for, and then the turn to write; new readers wait as long."""
+REST_S: Final = 30.0
+"""Before that is tried again when somebody stayed inside: doubled each time, up to ten minutes."""
+MOST_REST_S: Final = 600.0
+_PAGE: Final = 4096
+
+_LOST: Final = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
+"""Errors of a checkpoint behind which what was copied may be lost. Others changed nothing."""
 QUIET_S: Final = 0.5
 """How long a copying waits for a commit behind its view. Where none comes nobody waits for it."""
+
+T = TypeVar("T")
 
 _flush: Final = getattr(os, "fdatasync", os.fsync)
 _log: Final = structlog.get_logger("filestore.meta")
@@ -63,6 +74,8 @@ class Checkpoints:
         self._committed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._fd = -1
+        self._rest_s = REST_S
+        self._not_before = 0.0
         self.gate = Gate()
         """What all who read go through."""
         self.done = 0
@@ -78,6 +91,11 @@ class Checkpoints:
         if self._commits >= EVERY and (self._running is None or self._running.done()):
             self._commits = 0
             self._running = asyncio.create_task(self._run())
+
+    async def begin(self) -> None:
+        """Called before anybody reads: brings a long WAL that was left into the file."""
+        if _size(f"{self._path}-wal") >= LONG * _PAGE:
+            await self._guarded(self._copy_now())
 
     async def settled(self) -> None:
         """Returns when no checkpoint is under way."""
@@ -98,9 +116,12 @@ class Checkpoints:
             self._fd = -1
 
     async def _run(self) -> None:
+        await self._guarded(self._go())
+
+    async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
         """It is tried again after as many commits; until then the WAL has everything."""
         try:
-            await self._go()
+            await work
         except Unsynced as err:
             end_at_once(str(err))
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as err:
@@ -115,7 +136,8 @@ class Checkpoints:
         if pages < LONG:
             return
         await self._copy_apart()  # what came during the sync: its own is short
-        rest = await (self._copy() if pages < VERY_LONG else self._copy_alone())
+        is_patient = pages < VERY_LONG or time.monotonic() < self._not_before
+        rest = await (self._copy() if is_patient else self._copy_alone())
         self.done += rest.copied == rest.pages
 
     async def _copy_apart(self) -> int:
@@ -132,40 +154,64 @@ class Checkpoints:
         return there.pages
 
     async def _copy_alone(self) -> Copied:
-        """Copies all, while nobody reads what is not in the file yet.
-
-        The turn to write is waited for no longer than the readers: who has it may wait for them.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with self.gate.shut(within_s=EMPTY_S), asyncio.timeout(EMPTY_S):
-                return await self._copy_now()
-        return await self._copy()
+        """Copies all, while nobody reads what is not in the file yet. If somebody stays, that is
+        not tried again for some time: others who read would hardly get in."""
+        try:
+            async with self.gate.shut(within_s=EMPTY_S):
+                copied = await self._copy_now(within_s=EMPTY_S)
+        except TimeoutError:
+            self._not_before = time.monotonic() + self._rest_s
+            _log.warning("sqlite.wal_is_long", reason="readers stay", again_in_s=self._rest_s)
+            self._rest_s = min(2 * self._rest_s, MOST_REST_S)
+            return await self._copy()
+        self._rest_s = REST_S
+        return copied
 
     async def _copy(self) -> Copied:
         with giving_way():
             return await self._copy_now()
 
-    async def _copy_now(self) -> Copied:
-        try:
-            async with self._turns.turn(), self._writer.connect() as connection:
-                return await checkpoint(connection)
-        except sqlite3.OperationalError as err:
-            if getattr(err, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR:
-                raise Unsynced(str(err)) from err
-            raise
+    async def _copy_now(self, *, within_s: float | None = None) -> Copied:
+        """Copies in its turn to write.
+
+        :raises TimeoutError: somebody else had that for so long; who does may wait for us.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(within_s):
+                await stack.enter_async_context(self._turns.turn())
+            connection = await stack.enter_async_context(self._writer.connect())
+            try:
+                return await _outcome(checkpoint(connection))
+            except sqlite3.OperationalError as err:
+                if getattr(err, "sqlite_errorcode", 0) in _LOST:
+                    raise Unsynced(str(err)) from err
+                raise
 
     async def _sync(self) -> None:
-        """Also when it is cancelled, it waits for the outcome."""
-        syncing = asyncio.ensure_future(asyncio.to_thread(_flush, self._fd))
         try:
-            await asyncio.shield(syncing)
+            await _outcome(asyncio.to_thread(_flush, self._fd))
         except OSError as err:
             raise Unsynced(str(err)) from err
-        except asyncio.CancelledError:
-            await asyncio.wait((syncing,))
-            if (failure := syncing.exception()) is not None:
-                raise Unsynced(str(failure)) from failure
-            raise
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> T:
+    """What the work comes to. Also when this is cancelled it waits for that, since a thread goes
+    on in any case; a failure is told in place of the cancellation."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as err:
+            cancelled = err
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result
 
 
 class Unsynced(Exception):

@@ -130,6 +130,11 @@ class Database:
         for one that stays open and waits. The caller disposes of it."""
         return create_async_engine(self._writer.url, poolclass=sa.pool.NullPool)
 
+    async def settle(self) -> None:
+        """Called before anybody reads: brings what processes before have left into the file."""
+        if self._checkpoints is not None:
+            await self._checkpoints.begin()
+
     async def close(self) -> None:
         """Closes every connection and lets go of the lock file."""
         if self._checkpoints is not None:
@@ -202,6 +207,7 @@ async def open_database(url: str, *, pool_size: int = 10) -> Database:
         database = Database(engine, engine, None)
     try:
         await _migrate(database)
+        await database.settle()
     except BaseException:
         await database.close()
         raise

@@ -157,9 +157,12 @@ async def fail_orphaned(tx: Tx, process_id: str, end: End, *, alone: bool) -> li
     return await _fail(tx, sa.and_(jobs.c.process_id != process_id, is_dead), end)
 
 
-async def fail_own(tx: Tx, process_id: str, end: End) -> list[Job]:
-    """Ends the running jobs of a process."""
-    return await _fail(tx, jobs.c.process_id == process_id, end)
+async def fail_own(
+    tx: Tx, process_id: str, end: End, *, besides: Collection[str] = ()
+) -> list[Job]:
+    """Ends the running jobs of a process ``besides`` these."""
+    is_own = sa.and_(jobs.c.process_id == process_id, jobs.c.id.not_in(besides))
+    return await _fail(tx, is_own, end)
 
 
 async def _fail(tx: Tx, which: sa.ColumnElement[bool], end: End) -> list[Job]:

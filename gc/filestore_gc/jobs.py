@@ -40,6 +40,11 @@ _STOPPED: Final = End(
     JobState.FAILED, error={"code": "stopping", "detail": "The service stopped. Ask again."}
 )
 
+_UNBEGUN: Final = End(
+    JobState.FAILED,
+    error={"code": "stopping", "detail": "It was taken and could not be begun. Ask again."},
+)
+
 _log: Final = structlog.get_logger("filestore.jobs")
 
 
@@ -79,7 +84,7 @@ class Jobs:
         self._process_id = process_id
         self._woken = asyncio.Event()
         self._at_work: set[str] = set()
-        self._is_taking = False
+        self._may_have_taken = False
 
     def __repr__(self) -> str:
         return f"<Jobs of {self._process_id}, {len(self._at_work)} at work>"
@@ -102,10 +107,12 @@ class Jobs:
                             await self._woken.wait()
                     self._woken.clear()
         finally:
-            if self._is_taking:
+            if self._may_have_taken:
                 await self._fail_unbegun()
 
     async def _take_all(self, tasks: asyncio.TaskGroup) -> None:
+        if self._may_have_taken:
+            await self._fail_unbegun()
         if not await self._db.read(jobs.has_open):
             return
         alone = self._db.is_sqlite
@@ -115,15 +122,16 @@ class Jobs:
         while (job := await self._take()) is not None:
             tasks.create_task(self._do(job))
             await asyncio.sleep(0)  # it has begun, and ends whatever comes
-        self._is_taking = False
 
     async def _take(self) -> Job | None:
-        self._is_taking = True
+        act = partial(jobs.take, kinds=tuple(self.kinds), process_id=self._process_id)
+        self._may_have_taken = True  # until the outcome is known
         try:
-            act = partial(jobs.take, kinds=tuple(self.kinds), process_id=self._process_id)
-            return await self._db.transact(act)
+            job = await self._db.transact(act)
         except IntegrityError:
-            return None  # another process was first; it is looked for again soon
+            job = None  # another process was first; it is looked for again soon
+        self._may_have_taken = False
+        return job
 
     async def _do(self, job: Job) -> None:
         asked = Asked(job.actor)
@@ -146,16 +154,20 @@ class Jobs:
         await self._record(partial(act, progress=progress), job=job.id)
 
     async def _fail_unbegun(self) -> None:
-        """Ends what was taken and not begun: the end came between the two."""
-        await self._record(partial(acts.fail_own, process_id=self._process_id, end=_STOPPED))
+        """Ends what was taken and not begun: the answer was lost, or the end came between."""
+        act = partial(acts.fail_own, process_id=self._process_id, end=_UNBEGUN)
+        if await self._record(partial(act, besides=tuple(self._at_work))):
+            self._may_have_taken = False
 
-    async def _record(self, act: Callable[[Tx], Awaitable[object]], **of: str) -> None:
+    async def _record(self, act: Callable[[Tx], Awaitable[object]], **of: str) -> bool:
         """Records how something ended. If that fails, it is an orphan when this process ends."""
         try:
             async with asyncio.timeout(FINISH_S):
                 await self._db.transact(act)
         except (DatabaseUnavailable, TimeoutError) as err:
             _log.warning("job.end_not_recorded", **of, error=str(err))
+            return False
+        return True
 
     async def _work(self, job: Job, asked: Asked) -> End:
         _log.info("job.begins", job=job.id, kind=job.kind)

@@ -260,6 +260,51 @@ async def test_the_end_of_a_body_is_no_header(
             assert repr(room) == repr(Room()), "a connection that is idle holds nothing"
 
 
+@pytest.mark.parametrize("size", [16_500, 20_000, 150_000])
+async def test_a_body_in_one_piece_with_its_header_is_none(
+    service: Service, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Before its handler has begun, too: neither its bytes nor its time are those of a header."""
+    room, timers = Room(), list[bool]()
+    monkeypatch.setattr(connection, "Room", lambda: room)
+
+    async def answer(call: Call) -> web.StreamResponse:
+        body, taken = RequestBody(call), 0
+        timers.append(call.request.protocol._header_timer is not None)  # type: ignore[attr-defined]
+        while piece := await body.read(MIB):
+            taken += len(piece)
+        timers.append(call.request.protocol._header_timer is not None)  # type: ignore[attr-defined]
+        return web.Response(text=str(taken))
+
+    head = b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    async with serving(service, answer) as url, RawConnection(url) as raw:
+        for _ in range(2):
+            await raw.send(head + bytes(size))
+            status, headers = await raw.head()
+            assert (status, await raw.body(headers)) == (200, b"%d" % size)
+            assert repr(room) == repr(Room())
+    assert not any(timers)
+
+
+async def test_a_body_that_nobody_reads_is_no_header_either(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room()
+    monkeypatch.setattr(connection, "Room", lambda: room)
+
+    async def answer(call: Call) -> web.StreamResponse:
+        return web.Response(status=403, text="no")
+
+    async with serving(service, answer) as url, RawConnection(url) as raw:
+        await raw.send(b"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
+        status, headers = await raw.head()
+        assert (status, await raw.body(headers)) == (403, b"no")
+        for _ in range(3):
+            await raw.send(bytes(100_000))
+            await asyncio.sleep(0.05)
+            assert repr(room) == repr(Room())
+
+
 async def test_headers_behind_requests_that_wait_are_counted(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,12 @@
 """SQLite's WAL goes into the file beside the writers, begins anew, and loses nothing."""
 
 import asyncio
+import contextlib
 import errno
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from filestore.meta import checkpoints, sqlite
 from filestore.meta.checkpoints import VERY_LONG, Checkpoints
 from filestore.meta.database import Database, Tx, open_database
 from filestore.meta.tables import domains
+from filestore.meta.turns import Gate
 
 
 @pytest.fixture
@@ -216,6 +219,88 @@ async def test_who_reads_in_its_turn_to_write_is_not_waited_for_without_end(
         await copying[0]
 
 
+async def test_while_a_reader_stays_others_are_held_up_once(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "VERY_LONG", 40)
+    shut: list[float] = []
+    shutting = Gate.shut
+
+    def noted(self: Gate, *, within_s: float) -> contextlib.AbstractAsyncContextManager[None]:
+        shut.append(within_s)
+        return shutting(self, within_s=within_s)
+
+    monkeypatch.setattr(Gate, "shut", noted)
+    inside, over = asyncio.Event(), asyncio.Event()
+
+    async def look(tx: Tx) -> None:
+        await tx.execute(sa.select(domains).limit(1))
+        inside.set()
+        await over.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(db.read(look))
+        await inside.wait()
+        for first in range(0, 200, 10):
+            await _write(db, range(first, first + 10))
+            await _of(db).settled()
+        over.set()
+    assert len(shut) == 1
+    assert "shut" not in repr(_of(db).gate)
+
+
+async def test_a_wal_that_others_left_is_brought_in_before_anybody_reads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LONG", 40)
+    sizes = []
+    for life in range(4):
+        db = await open_database(f"sqlite+aiosqlite:///{path}")
+        await _write(db, range(40 * life, 40 * life + 40))
+        sizes.append(_size(path.with_name(path.name + "-wal")))
+        left = path.with_name(f"left-{life}.sqlite3")
+        for suffix in ("", "-wal"):  # as a crash leaves it
+            left.with_name(left.name + suffix).write_bytes(
+                _bytes(path.with_name(path.name + suffix))
+            )
+        await db.close()
+        path = left
+    assert max(sizes) < 2 * sizes[0]
+    assert _count(path) == 1600
+
+
+@pytest.mark.parametrize("during", ["sync", "checkpoint"])
+async def test_a_failure_is_told_also_to_who_was_told_to_end(
+    db: Database, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    died: list[str] = []
+    begun, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(checkpoints, "end_at_once", died.append)
+
+    def broken(*_of: object) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(20)
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def broken_checkpoint(_connection: AsyncConnection) -> sqlite.Copied:
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(broken)
+        raise _fsync_error()
+
+    if during == "sync":
+        monkeypatch.setattr(checkpoints, "_flush", broken)
+    else:
+        monkeypatch.setattr(checkpoints, "checkpoint", broken_checkpoint)
+    await _write(db, range(6))
+    await begun.wait()
+    ending = asyncio.create_task(_of(db).end())
+    await asyncio.sleep(0)
+    go.set()
+    await ending
+    assert len(died) == 1
+
+
 @pytest.mark.parametrize("fails", ["sync", "checkpoint"])
 async def test_after_a_write_that_was_lost_the_process_ends_and_the_wal_has_all(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
@@ -255,9 +340,13 @@ def _broken(_fd: int) -> None:
 
 async def _broken_checkpoint(connection: AsyncConnection) -> sqlite.Copied:
     await sqlite.checkpoint(connection)
+    raise _fsync_error()
+
+
+def _fsync_error() -> sqlite3.OperationalError:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-    raise error
+    return error
 
 
 def test_it_ends_as_a_crash_would() -> None:
