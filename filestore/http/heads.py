@@ -17,7 +17,8 @@ TOTAL: Final = 64 * MIB
 """Bytes of all unfinished headers of a process. Honest ones have 1 KiB and arrive at once. The
 parser keeps 1.9 times as much (aiohttp 3.14.5), and a connection the end of its own, to name a
 header in a refusal: some 190 MiB at the worst. What came in one piece with the end of the request
-before is not counted; a piece is what the socket's window holds, 16 KiB between requests."""
+before is not counted; a piece is what the socket's window holds, 16 KiB between requests, and at
+the end of a large body up to 256."""
 
 
 HEARD_OUT: Final = 128
