@@ -178,6 +178,7 @@ async def _create(
 
 
 def row_of(new: New, content_id: int) -> dict[str, object]:
+    """The columns of a new upload, without its times; it reserves its length in bytes, if known."""
     request = new.wish.request
     return {
         "id": new.id,

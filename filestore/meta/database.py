@@ -321,6 +321,7 @@ class _LockFile:
         self._fd = -1
 
     def acquire(self) -> None:
+        """:raises DatabaseInUse: another process has it; names that."""
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

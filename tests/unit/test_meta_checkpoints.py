@@ -56,6 +56,23 @@ async def _write(db: Database, numbers: range) -> None:
         await db.transact(lambda tx, rows=rows: tx.execute(domains.insert(), rows))  # type: ignore[misc]
 
 
+@contextlib.asynccontextmanager
+async def _reading(db: Database) -> AsyncIterator[None]:
+    """Somebody reads, with a view from before the block until its end."""
+    inside, over = asyncio.Event(), asyncio.Event()
+
+    async def look(tx: Tx) -> None:
+        await tx.execute(sa.select(domains).limit(1))
+        inside.set()
+        await over.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(db.read(look))
+        await inside.wait()
+        yield
+        over.set()
+
+
 def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
@@ -184,21 +201,11 @@ async def test_a_reader_that_stays_is_not_waited_for_without_end(
 ) -> None:
     monkeypatch.setattr(checkpoints, "EMPTY_S", 0.05)
     await _write(db, range(3))
-    inside, over = asyncio.Event(), asyncio.Event()
-
-    async def look(tx: Tx) -> None:
-        await tx.execute(sa.select(domains).limit(1))
-        inside.set()
-        await over.wait()
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(db.read(look))
-        await inside.wait()
+    async with _reading(db):
         await _write(db, range(3, 4))
         some = await _of(db)._copy_alone()
         assert some.copied < some.pages
         await db.read(lambda tx: tx.execute(sa.select(domains).limit(1)))
-        over.set()
 
 
 async def test_who_reads_in_its_turn_to_write_is_not_waited_for_without_end(
@@ -231,20 +238,10 @@ async def test_while_a_reader_stays_others_are_held_up_once(
         return shutting(self, within_s=within_s)
 
     monkeypatch.setattr(Gate, "shut", noted)
-    inside, over = asyncio.Event(), asyncio.Event()
-
-    async def look(tx: Tx) -> None:
-        await tx.execute(sa.select(domains).limit(1))
-        inside.set()
-        await over.wait()
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(db.read(look))
-        await inside.wait()
+    async with _reading(db):
         for first in range(0, 200, 10):
             await _write(db, range(first, first + 10))
             await _of(db).settled()
-        over.set()
     assert len(shut) == 1
     assert "shut" not in repr(_of(db).gate)
 
