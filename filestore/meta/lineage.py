@@ -13,36 +13,27 @@ from filestore.model import EntryKind
 
 async def ancestors(tx: Tx, entry_id: str) -> list[str]:
     """The ids from an entry up to the root, itself first."""
-    at = (
-        sa.select(entries.c.id, entries.c.parent_id, sa.literal(0).label("depth"))
-        .where(entries.c.id == entry_id)
-        .cte("up", recursive=True)
-    )
-    up = at.union_all(
-        sa.select(entries.c.id, entries.c.parent_id, at.c.depth + 1).join(
-            at, entries.c.id == at.c.parent_id
-        )
-    )
-    rows = await tx.execute(sa.select(up.c.id).order_by(up.c.depth))
-    return list(rows.scalars())
+    up = _up_from(entry_id)
+    return list(await tx.scalars(sa.select(up.c.id).order_by(up.c.depth)))
 
 
 async def path_of(tx: Tx, entry_id: str) -> list[str]:
     """The names from below the root down to an entry, which comes last."""
+    up = _up_from(entry_id)
+    below_root = sa.select(up.c.name).where(up.c.parent_id.is_not(None))
+    return list(await tx.scalars(below_root.order_by(up.c.depth.desc())))
+
+
+def _up_from(entry_id: str) -> sa.CTE:
+    """An entry (``depth`` 0) and all that it lies in, up to the root."""
+    columns = (entries.c.id, entries.c.parent_id, entries.c.name)
     at = (
-        sa.select(entries.c.parent_id, entries.c.name, sa.literal(0).label("depth"))
+        sa.select(*columns, sa.literal(0).label("depth"))
         .where(entries.c.id == entry_id)
         .cte("up", recursive=True)
     )
-    up = at.union_all(
-        sa.select(entries.c.parent_id, entries.c.name, at.c.depth + 1).join(
-            at, entries.c.id == at.c.parent_id
-        )
-    )
-    rows = await tx.execute(
-        sa.select(up.c.name).where(up.c.parent_id.is_not(None)).order_by(up.c.depth.desc())
-    )
-    return list(rows.scalars())
+    above = sa.select(*columns, at.c.depth + 1).join(at, entries.c.id == at.c.parent_id)
+    return at.union_all(above)
 
 
 async def paths_of(tx: Tx, ids: Sequence[str]) -> dict[str, str]:
